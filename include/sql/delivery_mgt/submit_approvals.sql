@@ -1,0 +1,74 @@
+-- Ask for the approvals that can be asked for now, in campaigns that submit them automatically.
+--
+-- Grain: one new approval per delivery and kind that its status needs, that is demanded, and that is
+-- neither waiting, nor granted, nor rejected (a rejection waits for a person to resubmit). The budget is
+-- asked for when its cost split is calculated for the target as analysed. Rerun: what was asked waits.
+WITH askable AS (
+    SELECT
+        delivery.id AS delivery_id,
+        setting.kind
+    FROM campaign.delivery AS delivery
+    INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+    INNER JOIN campaign.approval_setting AS setting ON delivery.id = setting.delivery_id
+    LEFT JOIN LATERAL (
+        SELECT approval.status
+        FROM campaign.approval AS approval
+        WHERE approval.delivery_id = delivery.id AND approval.kind = setting.kind
+        ORDER BY approval.round DESC
+        LIMIT 1
+    ) AS latest ON TRUE
+    WHERE
+        delivery.status IN (
+            'targeting_pending', 'target_ready', 'extraction_pending', 'file_to_approve', 'proof_to_submit',
+            'routing', 'pending_confirmation', 'start_pending'
+        )
+        AND NOT delivery.is_template
+        AND campaign.approval_mode = 'automatic'
+        AND campaign.status IN ('being_edited', 'started')
+        AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
+        AND setting.is_demanded
+        AND setting.kind = ANY(campaign.approval_kinds_before_leaving(delivery.status, delivery.channel))
+        AND coalesce(delivery.submitted_at, '-infinity') <= %(as_of)s::timestamptz
+        AND (setting.kind = 'content' OR coalesce(delivery.analysed_at, '-infinity') <= %(as_of)s::timestamptz)
+        AND (setting.kind <> 'extraction' OR coalesce(delivery.extracted_at, '-infinity') <= %(as_of)s::timestamptz)
+        AND coalesce(latest.status, 'void') IN ('void', 'canceled')
+        AND (
+            setting.kind <> 'budget'
+            OR delivery.service_id IS NULL
+            OR EXISTS (
+                SELECT 1
+                FROM campaign.expense_line AS line
+                WHERE
+                    line.delivery_id = delivery.id
+                    AND line.computed_at >= coalesce(delivery.analysed_at, '-infinity')
+            )
+        )
+),
+
+opened AS (
+    SELECT
+        campaign.open_approvals(
+            array_agg(askable.delivery_id), array_agg(askable.kind), %(as_of)s::timestamptz
+        ) AS approval_id
+    FROM askable
+)
+
+SELECT count(opened.approval_id) AS approvals_submitted
+FROM opened;
+
+-- A proof that was submitted waits to be validated.
+WITH proofed AS (
+    UPDATE campaign.delivery AS delivery
+    SET status = 'proof_to_validate'
+    FROM campaign.approval AS approval
+    WHERE
+        delivery.status = 'proof_to_submit'
+        AND approval.delivery_id = delivery.id
+        AND approval.kind = 'proof'
+        AND approval.status = 'pending'
+        AND approval.submitted_at <= %(as_of)s::timestamptz
+    RETURNING delivery.id
+)
+
+SELECT count(*) AS proofs_submitted
+FROM proofed;

@@ -1,0 +1,299 @@
+-- What stockMgt has to look at again: statement triggers note it in append-only queues, in the transaction of
+-- the change, so that nothing that commits late is missed.
+
+-- When a delivery leaves, leaves again or is canceled, that is kept with its moment: see delivery_volume.
+CREATE OR REPLACE FUNCTION campaign.note_delivery_volumes(deliveries bigint[]) RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = 'force_custom_plan' AS $$
+BEGIN
+    WITH stated AS (
+        SELECT
+            written.id,
+            written.campaign_id,
+            written.status,
+            coalesce(written.message_count, 0) AS message_count,
+            CASE WHEN written.channel = 'direct_mail' THEN written.extracted_at ELSE written.started_at END
+                AS left_at,
+            written.canceled_at,
+            -- Canceled before it left for good: online it was not started, by mail its provider was not done.
+            written.status = 'canceled' AND NOT coalesce(
+                CASE
+                    WHEN written.channel = 'direct_mail' THEN written.finished_at
+                    ELSE coalesce(written.started_at, written.finished_at)
+                END <= coalesce(written.canceled_at, 'infinity'),
+                false
+            ) AS is_canceled
+        FROM campaign.delivery AS written
+        WHERE written.id = ANY(deliveries) AND NOT written.is_template
+    ),
+
+    compared AS (
+        SELECT
+            stated.id,
+            stated.campaign_id,
+            stated.status,
+            stated.message_count,
+            stated.left_at,
+            stated.is_canceled,
+            -- Canceled with no moment given: as if it had never left.
+            greatest(coalesce(stated.canceled_at, first.valid_from, stated.left_at), first.valid_from)
+                AS canceled_from,
+            first.valid_from AS first_from,
+            standing.valid_from AS standing_from,
+            standing.message_count AS standing_count
+        FROM stated
+        LEFT OUTER JOIN campaign.delivery_volume AS standing
+            ON stated.id = standing.delivery_id AND standing.valid_until = 'infinity'
+        LEFT OUTER JOIN LATERAL (
+            SELECT min(volume.valid_from) AS valid_from
+            FROM campaign.delivery_volume AS volume
+            WHERE volume.delivery_id = stated.id
+        ) AS first ON TRUE
+        WHERE stated.left_at IS NOT NULL OR standing.delivery_id IS NOT NULL
+    ),
+
+    facts AS (
+        -- It left, or left again, or with another count. While it is on its way to be extracted again, what
+        -- it was extracted with stands.
+        SELECT
+            compared.id,
+            compared.left_at AS valid_from,
+            compared.message_count
+        FROM compared
+        WHERE
+            compared.left_at IS NOT NULL
+            AND CASE
+                WHEN compared.is_canceled
+                    THEN compared.standing_from IS NULL AND compared.left_at < compared.canceled_from
+                WHEN compared.standing_from IS NULL THEN true
+                WHEN compared.status IN (
+                    'targeting_pending', 'target_ready', 'extraction_pending', 'extracting',
+                    'pending_confirmation', 'start_pending'
+                ) THEN compared.left_at > compared.standing_from
+                ELSE (compared.left_at, compared.message_count)
+                    IS DISTINCT FROM (compared.standing_from, compared.standing_count)
+            END
+        UNION ALL
+        -- Canceled before it left, or its extraction taken back.
+        SELECT
+            compared.id,
+            CASE WHEN compared.is_canceled THEN compared.canceled_from ELSE compared.first_from END,
+            0
+        FROM compared
+        WHERE
+            (compared.is_canceled OR compared.left_at IS NULL)
+            AND compared.standing_count IS DISTINCT FROM 0
+    ),
+
+    earliest AS (
+        SELECT
+            facts.id,
+            min(facts.valid_from) AS valid_from
+        FROM facts
+        GROUP BY facts.id
+    ),
+
+    ended AS (
+        UPDATE campaign.delivery_volume AS volume
+        SET valid_until = earliest.valid_from
+        FROM earliest
+        WHERE
+            volume.delivery_id = earliest.id
+            AND volume.valid_from < earliest.valid_from
+            AND volume.valid_until > earliest.valid_from
+    ),
+
+    superseded AS (
+        DELETE FROM campaign.delivery_volume AS volume
+        USING earliest
+        WHERE volume.delivery_id = earliest.id AND volume.valid_from > earliest.valid_from
+    ),
+
+    begun AS (
+        INSERT INTO campaign.delivery_volume AS volume (delivery_id, valid_from, valid_until, message_count)
+        SELECT
+            facts.id,
+            facts.valid_from,
+            coalesce(lead(facts.valid_from) OVER (PARTITION BY facts.id ORDER BY facts.valid_from), 'infinity'),
+            facts.message_count
+        FROM facts
+        ON CONFLICT ON CONSTRAINT "a delivery has one volume from a moment on" DO UPDATE
+        SET valid_until = excluded.valid_until, message_count = excluded.message_count
+    )
+
+    INSERT INTO campaign.stock_delivery_queue (delivery_id, due_at)
+    SELECT
+        facts.id,
+        facts.valid_from
+    FROM facts
+    UNION ALL
+    -- Moved to another campaign.
+    SELECT
+        compared.id,
+        '-infinity'
+    FROM compared
+    WHERE EXISTS (
+        SELECT 1
+        FROM campaign.stock_consumption AS consumption
+        WHERE consumption.delivery_id = compared.id AND consumption.campaign_id <> compared.campaign_id
+    );
+END
+$$;
+
+CREATE OR REPLACE FUNCTION campaign.note_new_delivery_volume() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    gone_out CONSTANT bigint [] := ARRAY(
+        SELECT written.id
+        FROM written
+        WHERE num_nonnulls(written.extracted_at, written.started_at) > 0
+    );
+BEGIN
+    IF cardinality(gone_out) > 0 THEN
+        PERFORM campaign.note_delivery_volumes(gone_out);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- Most updates of deliveries change nothing of what counts here, and cost this comparison only.
+CREATE OR REPLACE FUNCTION campaign.note_changed_delivery_volume() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    changed CONSTANT bigint [] := ARRAY(
+        SELECT written.id
+        FROM written
+        INNER JOIN gone ON written.id = gone.id
+        WHERE
+            num_nonnulls(written.extracted_at, written.started_at, gone.extracted_at, gone.started_at) > 0
+            AND (
+                written.status, written.extracted_at, written.started_at, written.finished_at,
+                written.canceled_at, written.message_count, written.channel, written.campaign_id,
+                written.is_template
+            ) IS DISTINCT FROM (
+                gone.status, gone.extracted_at, gone.started_at, gone.finished_at, gone.canceled_at,
+                gone.message_count, gone.channel, gone.campaign_id, gone.is_template
+            )
+    );
+BEGIN
+    IF cardinality(changed) > 0 THEN
+        PERFORM campaign.note_delivery_volumes(changed);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_new AFTER INSERT ON campaign.delivery
+REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_new_delivery_volume();
+CREATE OR REPLACE TRIGGER stock_note_changed AFTER UPDATE ON campaign.delivery
+REFERENCING OLD TABLE AS gone NEW TABLE AS written
+FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_changed_delivery_volume();
+
+-- Another cost type selected, or one taken away, after the delivery left.
+CREATE OR REPLACE FUNCTION campaign.note_delivery_cost_stock() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign.stock_delivery_queue (delivery_id)
+    SELECT DISTINCT changed.delivery_id
+    FROM changed
+    INNER JOIN campaign.delivery_volume AS volume ON changed.delivery_id = volume.delivery_id;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_selected AFTER INSERT ON campaign.delivery_cost
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
+CREATE OR REPLACE TRIGGER stock_note_reselected AFTER UPDATE ON campaign.delivery_cost
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
+CREATE OR REPLACE TRIGGER stock_note_reselected_from AFTER UPDATE ON campaign.delivery_cost
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
+CREATE OR REPLACE TRIGGER stock_note_deselected AFTER DELETE ON campaign.delivery_cost
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
+
+-- A cost type that names another stock line, or takes another number of units: it concerns the deliveries
+-- that are not finished.
+CREATE OR REPLACE FUNCTION campaign.note_cost_type_stock() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign.stock_delivery_queue (delivery_id)
+    SELECT DISTINCT delivery.id
+    FROM written
+    INNER JOIN gone ON written.id = gone.id
+    INNER JOIN campaign.delivery_cost AS delivery_cost ON written.id = delivery_cost.cost_type_id
+    INNER JOIN campaign.delivery AS delivery ON delivery_cost.delivery_id = delivery.id
+    INNER JOIN campaign.delivery_volume AS volume ON delivery.id = volume.delivery_id
+    WHERE
+        delivery.finished_at IS NULL
+        AND (written.stock_line_id, written.units_per_message)
+        IS DISTINCT FROM (gone.stock_line_id, gone.units_per_message);
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_units AFTER UPDATE ON campaign.cost_type
+REFERENCING OLD TABLE AS gone NEW TABLE AS written
+FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_cost_type_stock();
+
+-- Lines whose ledger changed.
+CREATE OR REPLACE FUNCTION campaign.note_stock_line() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign.stock_line_queue (stock_line_id)
+    SELECT DISTINCT changed.stock_line_id
+    FROM changed;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_consumed AFTER INSERT ON campaign.stock_consumption
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_stock_line();
+CREATE OR REPLACE TRIGGER stock_note_adjusted AFTER UPDATE ON campaign.stock_consumption
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_stock_line();
+CREATE OR REPLACE TRIGGER stock_note_adjusted_from AFTER UPDATE ON campaign.stock_consumption
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_stock_line();
+CREATE OR REPLACE TRIGGER stock_note_removed AFTER DELETE ON campaign.stock_consumption
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_stock_line();
+
+CREATE OR REPLACE TRIGGER stock_note_moved_from AFTER UPDATE ON campaign.stock_order
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_stock_line();
+CREATE OR REPLACE TRIGGER stock_note_withdrawn AFTER DELETE ON campaign.stock_order
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_stock_line();
+
+-- An order changes its line now, and again when the moment comes at which it is ordered.
+CREATE OR REPLACE FUNCTION campaign.note_stock_order() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign.stock_line_queue (stock_line_id, due_at)
+    SELECT
+        changed.stock_line_id,
+        '-infinity'
+    FROM changed
+    UNION
+    SELECT
+        changed.stock_line_id,
+        changed.ordered_at
+    FROM changed
+    WHERE changed.received_at IS NULL;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_ordered AFTER INSERT ON campaign.stock_order
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_stock_order();
+CREATE OR REPLACE TRIGGER stock_note_moved AFTER UPDATE ON campaign.stock_order
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_stock_order();
+
+CREATE OR REPLACE FUNCTION campaign.note_new_stock_line() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign.stock_line_queue (stock_line_id)
+    SELECT changed.id
+    FROM changed;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_new AFTER INSERT ON campaign.stock_line
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_new_stock_line();
+CREATE OR REPLACE TRIGGER stock_note_changed AFTER UPDATE ON campaign.stock_line
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_new_stock_line();

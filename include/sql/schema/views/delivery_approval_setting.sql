@@ -1,0 +1,58 @@
+-- What holds for each delivery and kind of approval: its own policy, else its campaign's, else that of the
+-- template its campaign was made from. Grain: one row per delivery and kind that its channel knows.
+CREATE OR REPLACE VIEW campaign.approval_setting AS
+WITH kind_of_channel (kind, channels) AS (
+    VALUES
+    ('content', ARRAY['direct_mail', 'email', 'sms', 'push']),
+    ('target', ARRAY['direct_mail', 'email', 'sms', 'push']),
+    ('budget', ARRAY['direct_mail', 'email', 'sms', 'push']),
+    ('extraction', ARRAY['direct_mail']),
+    ('proof', ARRAY['direct_mail']),
+    ('start', ARRAY['email', 'sms', 'push'])
+)
+
+SELECT
+    delivery.id AS delivery_id,
+    kind_of_channel.kind,
+    policy.id AS approval_policy_id,
+    coalesce(policy.enabled, FALSE)
+    OR delivery.approvals_demanded
+    -- A budget is approved for a target that was: the one demands the other.
+    OR (kind_of_channel.kind = 'target' AND coalesce(budget_policy.enabled, FALSE)) AS is_demanded,
+    coalesce(policy.deadline, interval '3 days') AS deadline,
+    coalesce(policy.reminders, '{}') AS reminders
+FROM campaign.delivery AS delivery
+INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+INNER JOIN kind_of_channel ON delivery.channel = ANY(kind_of_channel.channels)
+LEFT JOIN LATERAL (
+    SELECT
+        candidate.id,
+        candidate.enabled,
+        candidate.deadline,
+        candidate.reminders
+    FROM campaign.approval_policy AS candidate
+    WHERE
+        candidate.kind = kind_of_channel.kind
+        AND (
+            candidate.delivery_id = delivery.id
+            OR candidate.campaign_id IN (campaign.id, campaign.template_id)
+        )
+    ORDER BY
+        candidate.delivery_id IS NOT NULL DESC,
+        candidate.campaign_id = campaign.id DESC
+    LIMIT 1
+) AS policy ON TRUE
+LEFT JOIN LATERAL (
+    SELECT candidate.enabled
+    FROM campaign.approval_policy AS candidate
+    WHERE
+        candidate.kind = 'budget'
+        AND (
+            candidate.delivery_id = delivery.id
+            OR candidate.campaign_id IN (campaign.id, campaign.template_id)
+        )
+    ORDER BY
+        candidate.delivery_id IS NOT NULL DESC,
+        candidate.campaign_id = campaign.id DESC
+    LIMIT 1
+) AS budget_policy ON kind_of_channel.kind = 'target';

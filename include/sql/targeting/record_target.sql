@@ -1,0 +1,108 @@
+-- The target of a delivery takes the place of the one before: members with their role, exclusions by
+-- reason, counts; the delivery's target is ready.
+-- Grain: one row per recipient in the role main, control or seed; one row per reason; one delivery.
+-- Rerun: the target is replaced by the same; a delivery that is not waiting for its target is left alone.
+-- Not linted: the linter reads all branches of the Jinja one after the other.
+-- noqa: disable=all
+
+DELETE FROM campaign.delivery_target
+WHERE delivery_target.delivery_id = %(delivery_id)s::bigint;
+
+DELETE FROM campaign.delivery_exclusion
+WHERE delivery_exclusion.delivery_id = %(delivery_id)s::bigint;
+
+INSERT INTO campaign.delivery_target (delivery_id, recipient_id, role)
+SELECT
+    %(delivery_id)s::bigint AS delivery_id,
+    judged.recipient_id,
+    CASE judged.verdict WHEN 'main' THEN 'main' ELSE 'control' END AS role
+FROM {{ sources[0] }} AS judged
+WHERE judged.verdict IN ('main', 'control_group')
+ORDER BY judged.recipient_id;
+
+{% if seeds %}
+INSERT INTO campaign.delivery_target (delivery_id, recipient_id, role)
+SELECT
+    %(delivery_id)s::bigint AS delivery_id,
+    recipient.id AS recipient_id,
+    'seed' AS role
+FROM campaign.recipient
+WHERE
+    recipient.is_seed
+    AND NOT recipient.opt_out_{{ channel }}
+{% if channel == 'direct_mail' %}
+    AND num_nulls(recipient.last_name, recipient.address1, recipient.postal_code, recipient.city) = 0
+{% elif channel == 'email' %}
+    AND recipient.email IS NOT NULL
+{% elif channel == 'sms' %}
+    AND recipient.phone IS NOT NULL
+{% else %}
+    AND recipient.push_token IS NOT NULL
+{% endif %};
+{% endif %}
+
+INSERT INTO campaign.delivery_exclusion (delivery_id, reason, count)
+SELECT
+    %(delivery_id)s::bigint AS delivery_id,
+    judged.verdict AS reason,
+    count(*) AS count
+FROM {{ sources[0] }} AS judged
+WHERE judged.verdict <> 'main'
+GROUP BY judged.verdict;
+
+WITH counted AS (
+    SELECT
+        count(*) AS targeted,
+        count(*) FILTER (WHERE judged.verdict = 'main') AS main,
+        count(*) FILTER (WHERE judged.verdict = 'opt_out') AS opt_out,
+        count(*) FILTER (WHERE judged.verdict = 'no_address') AS no_address,
+        count(*) FILTER (WHERE judged.verdict = 'duplicate') AS duplicate,
+        count(*) FILTER (WHERE judged.verdict = 'control_group') AS control_group,
+        count(*) FILTER (WHERE judged.verdict = 'quantity_limit') AS quantity_limit
+    FROM {{ sources[0] }} AS judged
+),
+
+prepared AS (
+    UPDATE campaign.delivery AS delivery
+    SET
+        status = 'target_ready',
+        targeted_count = counted.targeted,
+        message_count = counted.main,
+        analysed_at = %(as_of)s::timestamptz
+    FROM counted
+    WHERE delivery.id = %(delivery_id)s::bigint AND delivery.status = 'targeting_pending'
+    RETURNING delivery.id, delivery.campaign_id, delivery.label
+),
+
+written AS (
+    INSERT INTO campaign.journal (level, source, run_id, campaign_id, delivery_id, message)
+    SELECT
+        CASE WHEN counted.main = 0 THEN 'warning' ELSE 'info' END AS level,
+        %(source)s::text,
+        %(run_id)s::text,
+        prepared.campaign_id,
+        prepared.id,
+        format(
+            'The target of %%L is ready: %%s targeted, %%s opted out, %%s without address, %%s duplicates, '
+            '%%s in the control group, %%s above the requested quantity, %%s messages to send.',
+            prepared.label, counted.targeted, counted.opt_out, counted.no_address, counted.duplicate,
+            counted.control_group, counted.quantity_limit, counted.main
+        )
+    FROM prepared
+    CROSS JOIN counted
+)
+
+SELECT
+    counted.targeted,
+    counted.opt_out,
+    counted.no_address,
+    counted.duplicate,
+    counted.control_group,
+    counted.quantity_limit,
+    counted.main AS messages,
+    (
+        SELECT count(*) FROM campaign.delivery_target AS seed
+        WHERE seed.delivery_id = %(delivery_id)s::bigint AND seed.role = 'seed'
+    ) AS seeds
+FROM prepared
+CROSS JOIN counted;

@@ -1,0 +1,1 @@
+"""Campaign Workflows: the shared operators of the five technical workflows, and what they stand on."""

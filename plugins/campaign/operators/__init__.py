@@ -1,0 +1,1 @@
+"""The operators of the technical workflows, one class a file."""

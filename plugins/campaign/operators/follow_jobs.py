@@ -1,0 +1,77 @@
+"""See what became of the jobs that others carry out: the mail server, and the DAGs of post-processings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from campaign import dag_runs
+from campaign.database import Connection, Row, connect, execute_statements, workflow_transaction
+from campaign.operators.sql_step import SqlStep
+from campaign.operators.workflow_step import Summary
+from campaign.provider_jobs import complete_job, fail_job
+from campaign.run import Run, ui_url
+from campaign.statements import read_statement
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class FollowJobsStep(SqlStep):
+    """Close the jobs that are done: by its SQL file those whose mails are sent, then the post-processings.
+
+    The failure of a DAG run is a failed try of its job, with the address of the run in the UI.
+    """
+
+    def perform(self, run: Run, context: Context) -> Summary:
+        """Look at the mails, then at the DAG runs."""
+        with workflow_transaction(run) as connection:
+            summary = super().rehearse(connection, run, context)
+        tally = Counter[str]()
+        with connect(run.application_name) as connection:
+            with connection.transaction():
+                [under_way] = execute_statements(
+                    connection, read_statement("provider_mgt/select_post_processings.sql"), run.binds()
+                )
+            for job in under_way:
+                tally[self._follow(connection, run, job)] += 1
+        return summary | {f"post_processings_{outcome}": tally[outcome] for outcome in ("done", "failed", "under_way")}
+
+    def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
+        """Look at the mails as if they had been sent; a DAG run that was not started has no end."""
+        connection.execute(
+            """
+            UPDATE campaign.notification AS notification
+            SET sent_at = %s
+            FROM campaign.provider_job AS job
+            WHERE
+                notification.provider_job_id = job.id AND job.kind = 'notification' AND job.status = 'running'
+                AND notification.sent_at IS NULL AND notification.failed_at IS NULL
+            """,
+            [run.as_of],
+        )
+        return super().rehearse(connection, run, context)
+
+    def _follow(self, connection: Connection, run: Run, job: Row) -> str:
+        try:
+            state = dag_runs.dag_run_state(job["dag_id"], job["run_id"])
+        except dag_runs.DagRunError as error:
+            self.log.warning("Job %s: %s", job["job_id"], error)
+            if not error.is_final:
+                return "under_way"
+            fail_job(connection, run, job["job_id"], str(error))
+            return "failed"
+        if state == "success":
+            complete_job(
+                connection,
+                run,
+                job["job_id"],
+                f"The post-processing is done: {job['dag_id']}, run {job['run_id']}.",
+            )
+            return "done"
+        if state == "failed":
+            url = f"{ui_url()}/dags/{job['dag_id']}/runs/{quote(job['run_id'])}"
+            fail_job(connection, run, job["job_id"], f"The DAG {job['dag_id']} failed: {url}")
+            return "failed"
+        return "under_way"

@@ -1,0 +1,208 @@
+"""Send the notices that a workflow wrote."""
+
+from __future__ import annotations
+
+import smtplib
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.smtp.hooks.smtp import SmtpHook
+from psycopg.rows import dict_row
+
+from campaign.database import Connection, connect, write_journal
+from campaign.mail import (
+    MailServerAwayError,
+    PermanentRefusalError,
+    RenderedMail,
+    TemporaryRefusalError,
+    build_message,
+    deliver,
+    render_mail,
+)
+from campaign.operators.workflow_step import Summary, WorkflowStep
+from campaign.run import Run, ui_url
+from campaign.templating import TemplateRefusedError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+SMTP_CONN_ID = "smtp_default"
+DEFAULT_SENDER = "campaign-workflows@localhost"
+# A refusal that may pass is tried again by later runs, at growing pauses, this often in all.
+TRIES = 8
+
+
+class NotificationStep(WorkflowStep):
+    """Send every unsent notification of this workflow, one mail a recipient.
+
+    The row was written in the transaction that decided it. Here its text is rendered and kept, the mail is
+    handed over, and the row marked; after a crash in between, the same mail goes again under the same
+    Message-ID. What cannot be delivered says why on the row and in the journal, and the others go out.
+    When the mail server is away the step fails; nothing is lost, the next try sends.
+
+    :param smtp_conn_id: Airflow connection of the mail server.
+    """
+
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, smtp_conn_id: str = SMTP_CONN_ID, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.smtp_conn_id = smtp_conn_id
+
+    def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
+        """List the mails that would be sent."""
+        waiting = self._read_waiting(connection, run)
+        for notification in waiting:
+            self.log.info("would send %s to %s", notification["kind"], notification["recipient_email"])
+        return {"notifications_to_send": len(waiting)}
+
+    def perform(self, run: Run, context: Context) -> Summary:
+        """Send the mails."""
+        with connect(run.application_name) as connection:
+            # One sender a workflow at a time, for as long as this connection lives: two would both find
+            # the same row unsent.
+            connection.execute(
+                "SELECT pg_advisory_lock(hashtextextended('campaign.notifications:' || %s, 0))", [run.dag_id]
+            )
+            connection.commit()
+            waiting = self._read_waiting(connection, run)
+            connection.commit()
+            summary = {"notifications_sent": 0, "notifications_failed": 0, "notifications_postponed": 0}
+            if waiting:
+                self._send_all(connection, run, waiting, summary)
+            return summary
+
+    @staticmethod
+    def _read_waiting(connection: Connection, run: Run) -> list[dict[str, Any]]:
+        with connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(
+                """
+                SELECT
+                    notification.id, notification.kind, notification.recipient_email, notification.facts,
+                    notification.subject, notification.body_text, notification.body_html,
+                    notification.message_id, notification.created_at, notification.tries,
+                    notification.campaign_id, notification.delivery_id,
+                    coalesce(staff.label, notification.recipient_email) AS label,
+                    coalesce(staff.time_zone, setting.value #>> '{}', 'UTC') AS time_zone,
+                    coalesce(staff.language, 'en') AS language
+                FROM campaign.notification AS notification
+                LEFT JOIN campaign.staff AS staff ON notification.staff_id = staff.id
+                LEFT JOIN campaign.setting AS setting ON setting.name = 'time_zone'
+                WHERE
+                    notification.source = %s
+                    AND notification.sent_at IS NULL
+                    AND notification.failed_at IS NULL
+                    AND coalesce(notification.next_try_at, '-infinity') <= clock_timestamp()
+                ORDER BY notification.id
+                """,
+                [run.dag_id],
+            ).fetchall()
+
+    def _send_all(self, connection: Connection, run: Run, waiting: list[dict[str, Any]], summary: Summary) -> None:
+        try:
+            with SmtpHook(self.smtp_conn_id) as hook:
+                sender = hook.from_email or DEFAULT_SENDER
+                for notification in waiting:
+                    outcome = self._send_one(
+                        connection, run, cast("smtplib.SMTP", hook._smtp_client), sender, notification
+                    )
+                    connection.commit()
+                    summary[outcome] += 1
+        except (MailServerAwayError, smtplib.SMTPException, OSError) as error:
+            connection.rollback()
+            left = len(waiting) - sum(summary.values())
+            raise MailServerAwayError(
+                f"The mail server of the connection {self.smtp_conn_id} is away ({error}): "
+                f"{left} of {len(waiting)} mails wait for the next run."
+            ) from error
+
+    def _send_one(
+        self,
+        connection: Connection,
+        run: Run,
+        client: smtplib.SMTP,
+        sender: str,
+        notification: dict[str, Any],
+    ) -> str:
+        """Send one mail and mark its row; return which count of the summary it adds to."""
+        try:
+            mail = self._rendered(connection, notification)
+            message = build_message(
+                mail,
+                sender=sender,
+                recipient_email=notification["recipient_email"],
+                message_id=notification["message_id"],
+                written_at=notification["created_at"],
+            )
+            deliver(client, message)
+        except TemporaryRefusalError as refusal:
+            if notification["tries"] + 1 < TRIES:
+                self._postpone(connection, notification, str(refusal))
+                return "notifications_postponed"
+            self._give_up(connection, run, notification, f"{refusal} (after {TRIES} tries)")
+        except (PermanentRefusalError, TemplateRefusedError, ValueError) as refusal:
+            self._give_up(connection, run, notification, str(refusal))
+        else:
+            connection.execute(
+                """
+                UPDATE campaign.notification
+                SET sent_at = clock_timestamp(), tries = tries + 1, error = NULL, next_try_at = NULL
+                WHERE id = %s
+                """,
+                [notification["id"]],
+            )
+            return "notifications_sent"
+        return "notifications_failed"
+
+    @staticmethod
+    def _rendered(connection: Connection, notification: dict[str, Any]) -> RenderedMail:
+        """Return the text of the mail, rendered at the first try and kept for the others."""
+        if notification["body_text"] is None:
+            mail = render_mail(
+                notification["kind"],
+                notification["facts"],
+                {name: notification[name] for name in ("label", "time_zone", "language")},
+                ui_url(),
+            )
+            connection.execute(
+                "UPDATE campaign.notification SET subject = %s, body_text = %s, body_html = %s WHERE id = %s",
+                [mail.subject, mail.body_text, mail.body_html, notification["id"]],
+            )
+            connection.commit()
+            return mail
+        return RenderedMail(
+            subject=notification["subject"],
+            body_text=notification["body_text"],
+            body_html=notification["body_html"],
+        )
+
+    @staticmethod
+    def _postpone(connection: Connection, notification: dict[str, Any], error: str) -> None:
+        connection.execute(
+            """
+            UPDATE campaign.notification
+            SET
+                tries = tries + 1, error = %s,
+                next_try_at = clock_timestamp() + interval '5 minutes' * power(2, tries)
+            WHERE id = %s
+            """,
+            [error, notification["id"]],
+        )
+
+    def _give_up(self, connection: Connection, run: Run, notification: dict[str, Any], error: str) -> None:
+        connection.execute(
+            """
+            UPDATE campaign.notification
+            SET tries = tries + 1, error = %s, failed_at = clock_timestamp()
+            WHERE id = %s
+            """,
+            [error, notification["id"]],
+        )
+        write_journal(
+            connection,
+            run,
+            "error",
+            f"The mail {notification['kind']} to {notification['recipient_email']} cannot be delivered: {error}",
+            campaign_id=notification["campaign_id"],
+            delivery_id=notification["delivery_id"],
+        )
+        self.log.error("notification %s (%s): %s", notification["id"], notification["kind"], error)

@@ -1,0 +1,108 @@
+"""Make a set of recipients the target of a delivery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from campaign.database import Connection, Row, execute_statements
+from campaign.operators.targeting.base import Source, TargetingRun, TargetTask
+from campaign.statements import read_statement
+from campaign.targeting.choice import Choice, parse_choice
+from campaign.targeting.criteria import TargetingParameterError
+from campaign.targeting.sets import lay_set, render_statement
+
+
+class DeliveryPreparationError(RuntimeError):
+    """The delivery cannot take a target now; the message says why."""
+
+
+class DeliveryPreparationOperator(TargetTask):
+    """Judge each recipient of a set (main, control, or a reason of exclusion) and record the target.
+
+    Last operator of a targeting DAG. Members, exclusions, counts and the delivery's new status are
+    written in one transaction: the target is there whole, or not at all.
+
+    :param source: the set: a task, or its task_id.
+    :param control_group: the set of a control group operator; without it the run's parameter
+        ``control_group`` says who it is, and without that there is none.
+    """
+
+    def __init__(self, *, source: Source, control_group: Source | None = None, **kwargs: Any) -> None:
+        super().__init__(sources=[source, *([control_group] if control_group is not None else [])], **kwargs)
+
+    def work(self, connection: Connection, run: TargetingRun) -> dict[str, Any]:
+        """Judge the set and record it, in the open transaction."""
+        choice, has_seeds = self._parameters(run)
+        delivery = self._lock_delivery(connection, run)
+        sources = self.source_tables(connection, run)
+        verdicts = run.set_of(self.task_id)
+        structure = {"channel": delivery["channel"], "seeds": has_seeds}
+        statement = render_statement(
+            "judge_recipients.sql",
+            target=verdicts.table,
+            sources=sources,
+            control_set=sources[1] if len(sources) > 1 else None,
+            has_control=choice is not None or len(sources) > 1,
+            has_limit=delivery["requested_quantity"] > 0,
+            order_by=choice.order_expression if choice else None,
+            descending=choice.descending if choice else False,
+            **structure,
+        )
+        binds = {
+            **(choice or Choice()).binds(),
+            "control_share": choice.share if choice else None,
+            "control_count": choice.count if choice else None,
+            "delivery": run.delivery,
+            "delivery_id": delivery["id"],
+            "requested_quantity": delivery["requested_quantity"],
+            "as_of": run.as_of,
+            "run_id": run.run_id,
+            "source": run.dag_id,
+        }
+        self.log.info("%s", statement)
+        lay_set(connection, verdicts, statement, binds)
+        record = render_statement("record_target.sql", sources=[verdicts.table], **structure)
+        summary = execute_statements(connection, record, binds)[-1][0]
+        for name, value in summary.items():
+            self.log.info("%s: %s", name, value)
+        return summary
+
+    def _parameters(self, run: TargetingRun) -> tuple[Choice | None, bool]:
+        """Return the control group and whether seeds are added, from the run's parameters."""
+        control_group, seeds = run.parameters.get("control_group"), run.parameters.get("seeds")
+        if seeds is not None and not isinstance(seeds, bool):
+            raise TargetingParameterError(f"seeds: {seeds!r} must be true or false.")
+        choice = None
+        if control_group and len(self.sources) == 1:
+            choice = parse_choice("control_group", control_group)
+        return choice, seeds is not False
+
+    def _lock_delivery(self, connection: Connection, run: TargetingRun) -> Row:
+        """Return the delivery, locked; it waits for the target of this very run."""
+        if run.delivery is None:
+            raise TargetingParameterError("delivery: give the internal name of the delivery to prepare.")
+        with connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(read_statement("targeting/select_delivery.sql").encode(), {"delivery": run.delivery})
+            delivery = cursor.fetchone()
+        if delivery is None:
+            raise TargetingParameterError(f"delivery: there is no delivery {run.delivery!r}.")
+        if delivery["status"] != "targeting_pending":
+            raise DeliveryPreparationError(
+                f"Delivery {delivery['label']!r} is {delivery['status'].replace('_', ' ')}: "
+                "it does not wait for a target. Nothing was changed."
+            )
+        if run.workflow is not None and delivery["workflow_status"] == "canceled":
+            raise DeliveryPreparationError(f"The workflow {run.workflow} was canceled. Nothing was changed.")
+        if run.workflow is not None and delivery["workflow"] != run.workflow:
+            raise DeliveryPreparationError(
+                f"Delivery {delivery['label']!r} is targeted by the workflow {delivery['workflow']}, not by "
+                f"{run.workflow}. Nothing was changed."
+            )
+        if delivery["missing_cost_categories"]:
+            raise DeliveryPreparationError(
+                f"Delivery {delivery['label']!r} needs a cost type of each of these cost categories: "
+                f"{', '.join(delivery['missing_cost_categories'])}. Select them (campaign.delivery_cost), and retry."
+            )
+        return delivery

@@ -1,0 +1,63 @@
+"""Follow the workflows of campaigns to the end of their DAG runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from campaign.dag_runs import DagRunError, dag_run_state
+from campaign.database import Connection, Row, execute_statements, workflow_transaction
+from campaign.operators.workflow_start import record_outcomes
+from campaign.operators.workflow_step import Summary, WorkflowStep
+from campaign.run import Run
+from campaign.statements import read_statement
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+OUTCOME_OF_STATE = {"success": "finished", "failed": "failed"}
+
+
+class WorkflowFollowStep(WorkflowStep):
+    """Record the end of each running workflow, and drop what killed targeting runs left behind."""
+
+    def perform(self, run: Run, context: Context) -> Summary:
+        """Ask Airflow for the state of each run, then record the ends in one transaction."""
+        with workflow_transaction(run) as connection:
+            workflows = self._select(connection, run)
+        outcomes = [outcome for workflow in workflows if (outcome := self._look(workflow))]
+        with workflow_transaction(run) as connection:
+            summary = record_outcomes(connection, run, outcomes)
+            summary |= self._drop_stale_sets(connection, run)
+        return {
+            "workflows_followed": len(workflows),
+            **{name: summary[name] for name in ("workflows_finished", "workflows_failed", "deliveries_failed")},
+            "work_tables_dropped": summary["work_tables_dropped"],
+        }
+
+    def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
+        """Say how many workflows would be looked at."""
+        return {
+            "workflows_to_follow": len(self._select(connection, run)),
+            **self._drop_stale_sets(connection, run),
+        }
+
+    def _select(self, connection: Connection, run: Run) -> list[Row]:
+        statement = read_statement("operation_mgt/select_running_workflows.sql")
+        return execute_statements(connection, statement, run.binds())[0]
+
+    def _look(self, workflow: Row) -> dict[str, Any] | None:
+        """Return how a workflow ended; None while it runs."""
+        try:
+            state = dag_run_state(workflow["dag_id"], workflow["run_id"])
+        except DagRunError as error:
+            self.log.warning("%s: %s", workflow["internal_name"], error)
+            if not error.is_final:
+                return None
+            return {"id": workflow["id"], "outcome": "failed", "reason": str(error)}
+        self.log.info("%s: its run %s is %s", workflow["internal_name"], workflow["run_id"], state)
+        outcome = OUTCOME_OF_STATE.get(state)
+        return {"id": workflow["id"], "outcome": outcome} if outcome else None
+
+    def _drop_stale_sets(self, connection: Connection, run: Run) -> Summary:
+        statement = read_statement("operation_mgt/drop_stale_sets.sql")
+        return execute_statements(connection, statement, run.binds())[0][0]

@@ -1,0 +1,87 @@
+"""The common shape of a step of a technical workflow: perform it, or rehearse it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from campaign.database import Connection, connect, is_for_the_past, lock_workflow, workflow_transaction
+from campaign.run import Run
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+Summary = dict[str, Any]
+
+
+class WorkflowStep(BaseOperator):
+    """A step of a technical workflow.
+
+    A subclass says what it does twice: :meth:`perform` does it, effects included; :meth:`rehearse` does
+    in one open transaction what can be done in the database, reports what would leave the house, and
+    sends nothing. A dry run rehearses the steps before this one and then this one in one transaction,
+    so that it sees what they would have done, and rolls all of it back.
+
+    A run for the past (its ``as_of`` before that of a run already done) is rehearsed too, unless the
+    step computes the past.
+
+    :param computes_the_past: whether the step knows by itself what to do in a run for the past.
+    """
+
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, computes_the_past: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.computes_the_past = computes_the_past
+
+    @abstractmethod
+    def perform(self, run: Run, context: Context) -> Summary:
+        """Do the step, and return its counts."""
+
+    @abstractmethod
+    def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
+        """Do in the open transaction what the step would do, without effects, and return its counts."""
+
+    def execute(self, context: Context) -> Summary:
+        """Perform or rehearse the step as the run asks, log its counts, and return them."""
+        run = Run.from_context(context)
+        self.log.info(
+            "%s as of %s%s%s%s",
+            run.application_name,
+            run.as_of.isoformat(),
+            f", campaign {run.campaign}" if run.campaign else "",
+            ", full" if run.full else "",
+            ", dry run" if run.dry_run else "",
+        )
+        if run.dry_run:
+            summary = {"dry_run": True, **self._rehearse_from_the_start(run, context)}
+        elif not self.computes_the_past and self._is_for_the_past(run):
+            self.log.warning("A later run has been here: this one is for the past, and sends nothing.")
+            summary = {"for_the_past": True, **self._rehearse_from_the_start(run, context)}
+        else:
+            summary = self.perform(run, context)
+        for name, value in summary.items():
+            self.log.info("%s: %s", name, value)
+        return summary
+
+    def _is_for_the_past(self, run: Run) -> bool:
+        with workflow_transaction(run) as connection:
+            return is_for_the_past(connection, run)
+
+    def _rehearse_from_the_start(self, run: Run, context: Context) -> Summary:
+        with connect(run.application_name) as connection, connection.transaction(force_rollback=True):
+            lock_workflow(connection, run)
+            for step in self._steps_before():
+                # The rehearsal of a step must not change the operator that Airflow holds.
+                rehearsed = step.prepare_for_execution()
+                rehearsed.render_template_fields(context)
+                rehearsed.rehearse(connection, run, context)
+            return self.rehearse(connection, run, context)
+
+    def _steps_before(self) -> list[WorkflowStep]:
+        before = self.get_flat_relative_ids(upstream=True)
+        return [
+            task for task in self.dag.topological_sort() if task.task_id in before and isinstance(task, WorkflowStep)
+        ]

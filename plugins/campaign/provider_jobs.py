@@ -1,0 +1,66 @@
+"""What the steps of providerMgt write about a job while they carry it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from campaign.database import Connection, Row, connect, execute_statements
+from campaign.run import Run
+from campaign.statements import read_statement
+
+
+@contextmanager
+def carrying_out_alone(run: Run) -> Iterator[None]:
+    """Be the only process that carries out jobs in this step; another one waits.
+
+    The lock belongs to the session, so that a killed process leaves none behind.
+    """
+    with connect(run.application_name) as connection:
+        connection.execute(
+            "SELECT pg_advisory_lock(hashtextextended('campaign.carrying_out:' || %s, 0))",
+            [run.application_name],
+        )
+        connection.commit()
+        yield
+
+
+def claim_job(connection: Connection, run: Run, kind: str, job_id: int) -> Row | None:
+    """Enter that a job is being carried out, and commit; return what it needs, or None if it is not due."""
+    statement = read_statement("provider_mgt/claim_job.sql")
+    with connection.transaction():
+        [rows] = execute_statements(connection, statement, run.binds() | {"kind": kind, "job_id": job_id})
+    return rows[0] if rows else None
+
+
+def complete_job(connection: Connection, run: Run, job_id: int, message: str, destination: str | None = None) -> bool:
+    """Enter that a job is done, and commit; return False when it was no longer running."""
+    return bool(
+        _call(
+            connection,
+            "SELECT campaign.complete_provider_job(%s, %s, %s, %s, %s)",
+            [job_id, run.as_of, run.run_id, message, destination],
+        )
+    )
+
+
+def fail_job(connection: Connection, run: Run, job_id: int, reason: str, *, for_good: bool = False) -> str | None:
+    """Enter that a try of a job failed, and commit.
+
+    :param for_good: whether trying again cannot help.
+    :returns: ``pending`` when it is tried again, ``failed`` when a person has to look, None when it was no
+        longer running.
+    """
+    status: str | None = _call(
+        connection,
+        "SELECT campaign.fail_provider_job(%s, %s, %s, %s, %s)",
+        [job_id, reason, run.as_of, run.run_id, for_good],
+    )
+    return status
+
+
+def _call(connection: Connection, sql: str, values: list[Any]) -> Any:
+    with connection.transaction():
+        found = connection.execute(sql.encode(), values).fetchone()
+    return found[0] if found else None

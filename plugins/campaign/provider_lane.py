@@ -1,0 +1,130 @@
+"""The files of one provider, handed over one after the other, beside those of other providers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from threading import Thread
+from typing import Any
+
+import psycopg
+
+from campaign.database import Connection, Row, connect
+from campaign.provider_jobs import claim_job, complete_job, fail_job
+from campaign.run import Run
+from campaign.storage import TOOK_TOO_LONG, StorageRefusedError, StorageUnreachableError, describe
+from campaign.transport import OutgoingFile, Transport
+
+log = logging.getLogger(__name__)
+
+# What a transport that hangs gets beyond its deadline, to notice by itself and say more about it.
+MARGIN_SECONDS = 5.0
+CUT_OFF = "Its tries were all cut off in the middle: something kills the task while it hands over this file."
+# The connection is gone: the next file would only fail as well.
+CONNECTION_LOST = (StorageUnreachableError, ConnectionError, EOFError)
+
+
+class ProviderLane(Thread):
+    """Carries out the transfers of one provider. A daemon: one that hangs must not keep the task alive.
+
+    :param make_transport: makes what hands the files over.
+    :param jobs: rows of ``transfer_files.sql``, of one provider.
+    :param timeout: seconds that one file may take.
+    """
+
+    def __init__(self, make_transport: Callable[[], Transport], run: Run, jobs: list[Row], timeout: float) -> None:
+        super().__init__(name=f"{run.application_name} {jobs[0]['provider']}", daemon=True)
+        self.tally: Counter[str] = Counter()
+        self.error: BaseException | None = None
+        self._make_transport = make_transport
+        self._workflow_run = run
+        self._jobs = jobs
+        self._timeout = timeout
+        # The job at hand, and the reading of time.monotonic() by which it has to be done.
+        self._at_hand: tuple[int, float] | None = None
+        self._is_left_behind = False
+
+    def run(self) -> None:
+        """Serve the jobs; what goes wrong with the campaign database is kept for who waits for the thread."""
+        try:
+            with connect(self._workflow_run.application_name) as connection:
+                self._serve_all(connection)
+        except BaseException as error:
+            self.error = error
+
+    def leave_behind(self) -> bool:
+        """Give up on a file that takes too long, if it does; return whether it was given up."""
+        at_hand = self._at_hand
+        if at_hand is None or time.monotonic() < at_hand[1] + min(MARGIN_SECONDS, self._timeout):
+            return False
+        self._is_left_behind = True
+        with connect(self._workflow_run.application_name) as connection:
+            self._count(fail_job(connection, self._workflow_run, at_hand[0], TOOK_TOO_LONG))
+        log.warning("%s does not answer, and is left behind", self._jobs[0]["provider"])
+        return True
+
+    def _serve_all(self, connection: Connection) -> None:
+        with ExitStack() as stack:
+            transport: Transport | None = None
+            for job in self._jobs:
+                if self._is_left_behind:
+                    return
+                claim = claim_job(connection, self._workflow_run, "transfer", job["job_id"])
+                if claim is None:  # canceled, or held, since it was listed
+                    continue
+                deadline = time.monotonic() + self._timeout
+                self._at_hand = (job["job_id"], deadline)
+                try:
+                    if claim["is_beyond_its_tries"]:
+                        raise StorageRefusedError(CUT_OFF)
+                    transport = transport or stack.enter_context(self._make_transport())
+                    self._deliver(connection, transport, job, claim["facts"], deadline)
+                except psycopg.Error:
+                    raise
+                except Exception as error:
+                    self._fail(connection, job, error)
+                    if _lost_connection(error):
+                        self.tally["providers_unreachable"] += 1
+                        return
+                finally:
+                    self._at_hand = None
+
+    def _deliver(
+        self, connection: Connection, transport: Transport, job: Row, facts: dict[str, Any], deadline: float
+    ) -> None:
+        if facts["file"] is None:
+            raise StorageRefusedError("The delivery has no extraction file: extract it first.")
+        file = OutgoingFile.from_facts(job["job_id"], facts)
+        receipt = transport.deliver(file, deadline)
+        complete_job(
+            connection,
+            self._workflow_run,
+            job["job_id"],
+            f"{file.name} ({facts['file']['rows']} rows, {file.byte_count} bytes, SHA-256 {file.sha256}) "
+            f"{'was already' if receipt.was_there else 'is'} with {job['provider']}: {receipt.destination}",
+            receipt.destination,
+        )
+        self.tally["files_already_there" if receipt.was_there else "files_sent"] += 1
+        self.tally["bytes_sent"] += 0 if receipt.was_there else file.byte_count
+
+    def _fail(self, connection: Connection, job: Row, error: Exception) -> None:
+        reason = describe(error)
+        log.warning("%s to %s: %s", job["file_name"], job["provider"], reason)
+        is_final = isinstance(error, StorageRefusedError)
+        self._count(fail_job(connection, self._workflow_run, job["job_id"], reason, for_good=is_final))
+
+    def _count(self, status: str | None) -> None:
+        if status is not None:
+            self.tally["files_failed" if status == "failed" else "files_to_try_again"] += 1
+
+
+def _lost_connection(error: BaseException | None) -> bool:
+    """Say whether an error, or the one behind it, means that the connection is gone."""
+    while error is not None:
+        if isinstance(error, CONNECTION_LOST):
+            return True
+        error = error.__cause__
+    return False

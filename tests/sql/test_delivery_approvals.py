@@ -1,0 +1,461 @@
+"""deliveryMgt: who is asked, reminded and told, and what an answer does."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Workflow
+from tests.factories import Factory
+from tests.snapshots import changed_tables, snapshot
+
+NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def clock(db: psycopg.Connection[Any]) -> None:
+    """Let people act at the moment that the tests call now."""
+    set_clock(db, NOW)
+
+
+def set_clock(db: psycopg.Connection[Any], moment: datetime) -> None:
+    db.execute("SELECT set_config('campaign.as_of', %s, false)", [moment.isoformat()])
+
+
+@pytest.fixture
+def owner(factory: Factory) -> int:
+    return factory.staff(internal_name="olga")
+
+
+@pytest.fixture
+def reviewer(factory: Factory) -> int:
+    return factory.staff(internal_name="rita", time_zone="Europe/Paris")
+
+
+@pytest.fixture
+def campaign(factory: Factory, owner: int) -> int:
+    return factory.campaign(internal_name="loyalty", label="Loyalty", owner_id=owner)
+
+
+def analysed(factory: Factory, campaign: int, **columns: Any) -> int:
+    """Insert a delivery whose target was analysed an hour ago."""
+    values = {"status": "target_ready", "targeted_count": 100, "message_count": 90, "analysed_at": NOW - HOUR}
+    return factory.delivery(campaign_id=campaign, **(values | columns))
+
+
+def approvals(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    return db.execute(
+        """
+        SELECT approval.kind, approval.round, approval.status, approval.late,
+            (
+                SELECT array_agg(staff.internal_name ORDER BY staff.internal_name)
+                FROM campaign.approval_reviewer AS reviewer
+                INNER JOIN campaign.staff AS staff ON reviewer.staff_id = staff.id
+                WHERE reviewer.approval_id = approval.id
+            )
+        FROM campaign.approval AS approval
+        ORDER BY approval.kind, approval.round
+        """
+    ).fetchall()
+
+
+def notices(db: psycopg.Connection[Any], kind: str) -> list[str]:
+    return [
+        name
+        for (name,) in db.execute(
+            "SELECT recipient_email FROM campaign.notification WHERE kind = %s ORDER BY 1", [kind]
+        )
+    ]
+
+
+def status(db: psycopg.Connection[Any], delivery: int) -> str:
+    row = db.execute("SELECT status FROM campaign.delivery WHERE id = %s", [delivery]).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def pending(db: psycopg.Connection[Any], kind: str) -> int:
+    row = db.execute("SELECT id FROM campaign.approval WHERE kind = %s AND status = 'pending'", [kind]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def decide(db: psycopg.Connection[Any], approval: int, staff: int, approve: bool, comment: str = "") -> None:
+    db.execute("SELECT campaign.decide_approval(%s, %s, %s, %s)", [approval, staff, approve, comment])
+
+
+def test_delivery_without_approvals_moves_on_at_once(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, run_workflow: Workflow
+) -> None:
+    mail = analysed(factory, campaign)
+    online = analysed(factory, campaign, channel="email")
+    run_workflow("deliveryMgt", NOW)
+    assert status(db, mail) == "extraction_pending"
+    assert status(db, online) == "pending_confirmation"
+    assert approvals(db) == []
+
+
+def test_analysis_after_the_moment_of_the_run_does_not_count(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, run_workflow: Workflow
+) -> None:
+    delivery = analysed(factory, campaign, analysed_at=NOW + HOUR)
+    run_workflow("deliveryMgt", NOW)
+    assert status(db, delivery) == "target_ready"
+
+
+def test_reviewers_are_people_and_groups_each_once_and_the_owner_when_none_is_given(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    group = factory.insert("staff_group", internal_name="reviewers", label="Reviewers")
+    second = factory.staff(internal_name="sven")
+    gone = factory.staff(internal_name="gone", active=False)
+    for member in (reviewer, second, gone):
+        factory.insert("staff_group_member", staff_group_id=group, staff_id=member)
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,), groups=(group,))
+    factory.policy("target", campaign_id=campaign)
+    delivery = analysed(factory, campaign)
+    summary = run_workflow("deliveryMgt", NOW, dry_run=False)
+    assert summary["submit_approvals"] == {"approvals_submitted": 2, "proofs_submitted": 0}
+    assert approvals(db) == [
+        ("content", 1, "pending", False, ["rita", "sven"]),
+        ("target", 1, "pending", False, ["olga"]),
+    ]
+    assert notices(db, "approval_request") == ["olga@example.com", "rita@example.com", "sven@example.com"]
+    assert status(db, delivery) == "target_ready"
+
+
+def test_policy_of_the_delivery_wins_over_its_campaign_and_that_over_the_template(
+    db: psycopg.Connection[Any], factory: Factory, owner: int
+) -> None:
+    template = factory.campaign(is_template=True)
+    copy = factory.campaign(template_id=template, owner_id=owner)
+    delivery = factory.delivery(campaign_id=copy)
+    for kind in ("content", "target", "extraction"):
+        factory.policy(kind, campaign_id=template, deadline=timedelta(days=1))
+    factory.policy("target", campaign_id=copy, enabled=False)
+    factory.policy("extraction", campaign_id=copy, enabled=False)
+    factory.policy("extraction", delivery_id=delivery, deadline=timedelta(days=2))
+    rows = db.execute(
+        "SELECT kind, is_demanded, deadline FROM campaign.approval_setting WHERE delivery_id = %s ORDER BY kind",
+        [delivery],
+    ).fetchall()
+    assert rows == [
+        ("budget", False, timedelta(days=3)),
+        ("content", True, timedelta(days=1)),
+        ("extraction", True, timedelta(days=2)),
+        ("proof", False, timedelta(days=3)),
+        ("target", False, timedelta(days=3)),
+    ]
+
+
+def test_budget_approval_demands_that_of_the_target_and_waits_for_the_cost_split(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    provider = factory.insert("provider", internal_name="printers", label="The Printers Inc.")
+    service = factory.insert("service", internal_name="catalog", label="Catalog", provider_id=provider)
+    factory.policy("budget", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign, service_id=service)
+    run_workflow("deliveryMgt", NOW)
+    assert [row[0] for row in approvals(db)] == ["target"]
+    factory.insert(
+        "expense_line", delivery_id=delivery, campaign_id=campaign, cost_total=12, computed_at=NOW - HOUR / 2
+    )
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert [row[0] for row in approvals(db)] == ["budget", "target"]
+
+
+def test_first_answer_decides_and_a_later_one_is_told_who_did(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    other = factory.staff(internal_name="sven", label="Sven")
+    factory.policy("content", campaign_id=campaign, staff=(reviewer, other))
+    delivery = analysed(factory, campaign, label="Summer Catalog")
+    run_workflow("deliveryMgt", NOW)
+    approval = pending(db, "content")
+    decide(db, approval, reviewer, True)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="Rita already approved the content of"):
+        decide(db, approval, other, False)
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert status(db, delivery) == "extraction_pending"
+
+
+@pytest.mark.parametrize(
+    ("person", "setting", "allowed"),
+    [
+        ("reviewer", False, True),
+        ("admin", False, True),
+        ("owner", False, False),
+        ("owner", True, True),
+        ("stranger", True, False),
+    ],
+)
+def test_who_may_decide(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    campaign: int,
+    owner: int,
+    reviewer: int,
+    run_workflow: Workflow,
+    person: str,
+    setting: bool,
+    allowed: bool,
+) -> None:
+    people = {
+        "reviewer": reviewer,
+        "owner": owner,
+        "admin": factory.staff(is_admin=True),
+        "stranger": factory.staff(),
+    }
+    db.execute("UPDATE campaign.setting SET value = %s WHERE name = 'owner_may_confirm'", [json.dumps(setting)])
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    approval = pending(db, "content")
+    if allowed:
+        decide(db, approval, people[person], True)
+        assert approvals(db) == [("content", 1, "approved", False, ["rita"])]
+    else:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not decide the content"):
+            decide(db, approval, people[person], True)
+        assert approvals(db) == [("content", 1, "pending", False, ["rita"])]
+
+
+def test_rejection_tells_the_owner_and_waits_for_a_new_round(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    decide(db, pending(db, "content"), reviewer, False, "The price is wrong")
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert notices(db, "approval_rejected") == ["olga@example.com"]
+    assert status(db, delivery) == "target_ready"
+    assert [row[:3] for row in approvals(db)] == [("content", 1, "rejected")]
+    set_clock(db, NOW + 2 * HOUR)
+    db.execute("SELECT campaign.submit_approval(%s, 'content')", [delivery])
+    assert [row[:3] for row in approvals(db)] == [("content", 1, "rejected"), ("content", 2, "pending")]
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="waits for an answer already"):
+        db.execute("SELECT campaign.submit_approval(%s, 'content')", [delivery])
+
+
+def test_approval_is_void_when_what_was_shown_changes(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign, subject="Summer")
+    run_workflow("deliveryMgt", NOW)
+    decide(db, pending(db, "content"), reviewer, True)
+    db.execute("UPDATE campaign.delivery SET subject = 'Winter' WHERE id = %s", [delivery])
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert [row[:3] for row in approvals(db)] == [("content", 1, "void"), ("content", 2, "pending")]
+    assert notices(db, "approval_void") == ["olga@example.com"]
+    assert status(db, delivery) == "target_ready"
+
+
+def test_answer_to_what_has_changed_is_refused(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    db.execute("UPDATE campaign.delivery SET body_text = 'Other' WHERE id = %s", [delivery])
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="changed after it was shown"):
+        decide(db, pending(db, "content"), reviewer, True)
+
+
+def test_decision_made_after_the_moment_of_the_run_does_not_count(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    set_clock(db, NOW + 2 * HOUR)
+    decide(db, pending(db, "content"), reviewer, True)
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert status(db, delivery) == "target_ready"
+    run_workflow("deliveryMgt", NOW + 3 * HOUR)
+    assert status(db, delivery) == "extraction_pending"
+
+
+def test_missed_reminders_collapse_into_one_and_none_comes_after_the_answer(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy(
+        "content",
+        campaign_id=campaign,
+        staff=(reviewer,),
+        deadline=3 * DAY,
+        reminders=[5 * DAY, 2 * DAY, DAY, 12 * HOUR],
+    )
+    analysed(factory, campaign)
+    sent = []
+    # The reminder five days ahead lies before the submission; those of two days and one day are missed.
+    for moment in (NOW, NOW + HOUR, NOW + 2 * DAY + HOUR, NOW + 2 * DAY + 2 * HOUR, NOW + 2 * DAY + 13 * HOUR):
+        run_workflow("deliveryMgt", moment)
+        sent.append(len(notices(db, "approval_reminder")))
+    assert sent == [0, 0, 1, 1, 2]
+    set_clock(db, NOW + 2 * DAY + 14 * HOUR)
+    decide(db, pending(db, "content"), reviewer, True)
+    run_workflow("deliveryMgt", NOW + 4 * DAY)
+    assert len(notices(db, "approval_reminder")) == 2
+    assert notices(db, "approval_late") == []
+
+
+def test_late_approval_is_told_once_and_can_still_be_answered(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,), deadline=DAY)
+    delivery = analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    for hours in (23, 24, 25):
+        run_workflow("deliveryMgt", NOW + hours * HOUR)
+    assert notices(db, "approval_late") == ["olga@example.com"]
+    assert approvals(db) == [("content", 1, "pending", True, ["rita"])]
+    late = db.execute("SELECT count(*) FROM campaign.journal WHERE message LIKE '%is late%'").fetchone()
+    assert late == (1,)
+    set_clock(db, NOW + 26 * HOUR)
+    decide(db, pending(db, "content"), reviewer, True)
+    run_workflow("deliveryMgt", NOW + 27 * HOUR)
+    assert status(db, delivery) == "extraction_pending"
+
+
+def test_campaign_without_notifications_still_has_approvals(
+    db: psycopg.Connection[Any], factory: Factory, owner: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    silent = factory.campaign(owner_id=owner, notifications_enabled=False)
+    factory.policy("content", campaign_id=silent, staff=(reviewer,))
+    analysed(factory, silent)
+    run_workflow("deliveryMgt", NOW)
+    assert approvals(db) == [("content", 1, "pending", False, ["rita"])]
+    assert notices(db, "approval_request") == []
+
+
+def test_manual_mode_waits_for_a_person_to_submit(
+    db: psycopg.Connection[Any], factory: Factory, owner: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    manual = factory.campaign(owner_id=owner, approval_mode="manual")
+    factory.policy("content", campaign_id=manual, staff=(reviewer,))
+    delivery = analysed(factory, manual)
+    run_workflow("deliveryMgt", NOW)
+    assert approvals(db) == []
+    assert status(db, delivery) == "target_ready"
+    db.execute("SELECT campaign.submit_approval(%s, 'content')", [delivery])
+    assert approvals(db) == [("content", 1, "pending", False, ["rita"])]
+
+
+def test_file_is_approved_before_it_goes_to_its_provider_and_its_proof_where_that_is_on(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("extraction", campaign_id=campaign, staff=(reviewer,))
+    plain = analysed(factory, campaign, status="file_to_approve", extracted_at=NOW - HOUR)
+    run_workflow("deliveryMgt", NOW)
+    assert status(db, plain) == "file_to_approve"
+    decide(db, pending(db, "extraction"), reviewer, True)
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert status(db, plain) == "routing"
+
+    proofed = analysed(factory, campaign, status="file_to_approve", extracted_at=NOW - HOUR)
+    factory.policy("extraction", delivery_id=proofed, enabled=False)
+    factory.policy("proof", delivery_id=proofed, staff=(reviewer,))
+    run_workflow("deliveryMgt", NOW + 2 * HOUR)
+    assert status(db, proofed) == "proof_to_submit"
+    run_workflow("deliveryMgt", NOW + 3 * HOUR)
+    assert status(db, proofed) == "proof_to_validate"
+    set_clock(db, NOW + 3 * HOUR)
+    decide(db, pending(db, "proof"), reviewer, True)
+    run_workflow("deliveryMgt", NOW + 4 * HOUR)
+    assert status(db, proofed) == "routing"
+
+
+def test_what_was_due_long_ago_is_held_until_a_person_releases_it(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, owner: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    stale = analysed(factory, campaign, status="extraction_pending", extraction_date=NOW - 25 * HOUR)
+    recent = analysed(factory, campaign, status="extraction_pending", extraction_date=NOW - 23 * HOUR)
+    run_workflow("deliveryMgt", NOW)
+    held = db.execute("SELECT id, held_at FROM campaign.delivery ORDER BY id").fetchall()
+    assert held == [(stale, NOW), (recent, None)]
+    assert notices(db, "delivery_held") == ["olga@example.com"]
+    assert db.execute("SELECT campaign.delivery_is_cleared(%s, %s)", [stale, NOW]).fetchone() == (False,)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not release"):
+        db.execute("SELECT campaign.release_delivery(%s, %s)", [stale, reviewer])
+    db.execute("SELECT campaign.release_delivery(%s, %s)", [stale, owner])
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert db.execute("SELECT campaign.delivery_is_cleared(%s, %s)", [stale, NOW]).fetchone() == (True,)
+
+
+@pytest.fixture
+def busy(factory: Factory, campaign: int, reviewer: int) -> None:
+    """Leave something to do for every step."""
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,), reminders=[2 * DAY], deadline=3 * DAY)
+    waiting = analysed(factory, campaign, label="Waiting")
+    factory.insert(
+        "approval",
+        delivery_id=waiting,
+        kind="content",
+        round=1,
+        seal="of something else",
+        submitted_at=NOW - 2 * DAY,
+        deadline_at=NOW + DAY,
+    )
+    analysed(factory, campaign, label="New")
+    analysed(factory, factory.campaign(internal_name="other"), label="Free")
+    analysed(factory, campaign, status="extraction_pending", extraction_date=NOW - 3 * DAY, label="Stale")
+
+
+@pytest.mark.usefixtures("busy")
+def test_second_run_changes_nothing(db: psycopg.Connection[Any], run_workflow: Workflow) -> None:
+    run_workflow("deliveryMgt", NOW)
+    before = snapshot(db)
+    run_workflow("deliveryMgt", NOW)
+    assert changed_tables(before, snapshot(db)) == {}
+
+
+@pytest.mark.usefixtures("busy")
+def test_dry_run_reports_what_the_run_then_does_and_changes_nothing(
+    db: psycopg.Connection[Any], run_workflow: Workflow
+) -> None:
+    before = snapshot(db)
+    rehearsed = run_workflow("deliveryMgt", NOW, dry_run=True)
+    assert changed_tables(before, snapshot(db)) == {}
+    done = run_workflow("deliveryMgt", NOW)
+    steps = [task for task in done if task != "send_notifications"]
+    assert {task: rehearsed[task] for task in steps} == {task: {"dry_run": True, **done[task]} for task in steps}
+    assert done["advance_deliveries"]["deliveries_advanced"] == 1
+    assert (
+        rehearsed["send_notifications"]["notifications_to_send"]
+        == sum(done["send_notifications"].values())
+        == len(notices(db, "approval_request") + notices(db, "approval_void") + notices(db, "delivery_held"))
+    )
+
+
+@pytest.mark.usefixtures("busy")
+def test_run_for_the_past_changes_nothing(db: psycopg.Connection[Any], run_workflow: Workflow) -> None:
+    run_workflow("deliveryMgt", NOW + 10 * DAY, campaign=None)
+    before = snapshot(db)
+    summary = run_workflow("deliveryMgt", NOW)
+    assert all(counts["for_the_past"] for counts in summary.values())
+    assert changed_tables(before, snapshot(db)) == {}
+
+
+@pytest.mark.usefixtures("busy")
+def test_run_limited_to_a_campaign_leaves_the_others_alone(db: psycopg.Connection[Any], run_workflow: Workflow) -> None:
+    run_workflow("deliveryMgt", NOW, campaign="other")
+    assert db.execute("SELECT label, status FROM campaign.delivery ORDER BY label").fetchall() == [
+        ("Free", "extraction_pending"),
+        ("New", "target_ready"),
+        ("Stale", "extraction_pending"),
+        ("Waiting", "target_ready"),
+    ]
+    assert [row[:3] for row in approvals(db)] == [("content", 1, "pending")]
+
+
+def test_run_for_a_campaign_that_does_not_exist_says_so(run_workflow: Workflow) -> None:
+    with pytest.raises(LookupError, match="no campaign with the internal name 'nowhere'"):
+        run_workflow("deliveryMgt", NOW, campaign="nowhere")
