@@ -459,3 +459,92 @@ def test_run_limited_to_a_campaign_leaves_the_others_alone(db: psycopg.Connectio
 def test_run_for_a_campaign_that_does_not_exist_says_so(run_workflow: Workflow) -> None:
     with pytest.raises(LookupError, match="no campaign with the internal name 'nowhere'"):
         run_workflow("deliveryMgt", NOW, campaign="nowhere")
+
+
+def test_canceled_delivery_takes_its_approvals_with_it_and_is_canceled_once(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    approval = pending(db, "content")
+    db.execute("SELECT campaign.cancel_delivery(%s, 'no money')", [delivery])
+    assert approvals(db) == [("content", 1, "canceled", False, ["rita"])]
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is canceled; there is nothing to answer"):
+        decide(db, approval, reviewer, True)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="only one that has not left can be canceled"):
+        db.execute("SELECT campaign.cancel_delivery(%s, 'again')", [delivery])
+
+
+def test_canceled_campaign_cancels_what_has_not_left(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int
+) -> None:
+    for state in ("being_edited", "target_ready", "routing", "in_progress", "finished"):
+        factory.delivery(campaign_id=campaign, label=state, status=state)
+    db.execute("UPDATE campaign.campaign SET status = 'canceled' WHERE id = %s", [campaign])
+    assert db.execute("SELECT label, status, canceled_at FROM campaign.delivery ORDER BY id").fetchall() == [
+        ("being_edited", "canceled", NOW),
+        ("target_ready", "canceled", NOW),
+        ("routing", "canceled", NOW),
+        ("in_progress", "in_progress", None),
+        ("finished", "finished", None),
+    ]
+    assert db.execute("SELECT canceled_at FROM campaign.campaign WHERE id = %s", [campaign]).fetchone() == (NOW,)
+
+
+def test_failed_delivery_goes_back_to_the_step_that_failed(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int
+) -> None:
+    failed = analysed(factory, campaign, status="failed", failed_from="extraction_pending", failure="no format")
+    db.execute("SELECT campaign.retry_delivery(%s)", [failed])
+    assert db.execute("SELECT status, failed_from, failure FROM campaign.delivery").fetchall() == [
+        ("extraction_pending", None, None)
+    ]
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="only one that failed can be sent back"):
+        db.execute("SELECT campaign.retry_delivery(%s)", [failed])
+
+
+def test_online_delivery_is_confirmed_by_who_may(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, owner: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    plain = analysed(factory, campaign, channel="email", status="pending_confirmation")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not confirm"):
+        db.execute("SELECT campaign.confirm_delivery(%s, %s)", [plain, reviewer])
+    db.execute("SELECT campaign.confirm_delivery(%s, %s)", [plain, owner])
+    assert status(db, plain) == "start_pending"
+
+    reviewed = analysed(factory, campaign, channel="email", status="pending_confirmation")
+    factory.policy("start", delivery_id=reviewed, staff=(reviewer,))
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="must be submitted for approval first"):
+        db.execute("SELECT campaign.confirm_delivery(%s, %s)", [reviewed, owner])
+    run_workflow("deliveryMgt", NOW)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not decide the start"):
+        db.execute("SELECT campaign.confirm_delivery(%s, %s)", [reviewed, owner])
+    db.execute("SELECT campaign.confirm_delivery(%s, %s)", [reviewed, reviewer])
+    assert status(db, reviewed) == "start_pending"
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"is_template": True}, "is a template: it is only copied"),
+        ({"status": "target_ready"}, "only one that is being edited can be submitted"),
+    ],
+)
+def test_delivery_that_cannot_be_submitted_says_why(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, columns: dict[str, Any], message: str
+) -> None:
+    delivery = factory.delivery(campaign_id=campaign, **columns)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=message):
+        db.execute("SELECT campaign.submit_delivery(%s)", [delivery])
+
+
+def test_functions_for_what_is_not_there_say_so(db: psycopg.Connection[Any]) -> None:
+    for call in (
+        "submit_delivery(7)", "submit_approval(7, 'content')", "cancel_delivery(7, 'x')", "retry_delivery(7)",
+        "release_delivery(7, 1)", "confirm_delivery(7, 1)",
+    ):  # fmt: skip
+        with pytest.raises(psycopg.errors.NoDataFound, match=r"There is no delivery 7\."):
+            db.execute(f"SELECT campaign.{call}")
+    with pytest.raises(psycopg.errors.NoDataFound, match=r"There is no approval 7\."):
+        db.execute("SELECT campaign.decide_approval(7, 1, true)")

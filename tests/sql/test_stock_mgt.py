@@ -67,6 +67,30 @@ def test_second_run_changes_nothing(
 
 
 class TestConsumption:
+    def test_cost_type_selected_by_default_takes_its_units_too(
+        self, db: psycopg.Connection[Any], factory: Factory, house: Warehouse, run_workflow: Workflow
+    ) -> None:
+        line = house.line("paper", 1000)
+        cost_type = house.uses(line, 2)
+        db.execute("UPDATE campaign.cost_type SET selected_by_default = true")
+        delivery = house.delivery()
+        db.execute(
+            """
+            UPDATE campaign.delivery
+            SET service_id = (SELECT service_id FROM campaign.cost_category), channel = category.channel
+            FROM campaign.cost_category AS category
+            """
+        )
+        house.extract(delivery, 100, NOON)
+        run_workflow("stockMgt", NOON)
+        assert house.rows("SELECT stock_line_id, quantity FROM campaign.stock_consumption") == [(line, 200)]
+        # What a person selects in the category takes the place of its default.
+        other = house.uses(house.line("card", 1000), 1)
+        assert other != cost_type
+        factory.insert("delivery_cost", delivery_id=delivery, cost_type_id=other)
+        run_workflow("stockMgt", NOON + HOUR)
+        assert house.scalar("SELECT sum(quantity) FROM campaign.stock_consumption") == 100
+
     def test_extracted_file_takes_messages_times_units(self, house: Warehouse, run_workflow: Workflow) -> None:
         envelopes, paper = house.line("envelopes"), house.line("paper", 40_000)
         delivery = house.delivery(house.uses(envelopes), house.uses(paper, 4), house.uses(None))

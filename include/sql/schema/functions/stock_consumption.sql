@@ -52,7 +52,7 @@ BEGIN
             cost_type.stock_line_id,
             sum(cost_type.units_per_message) AS units_per_message
         FROM standing
-        INNER JOIN campaign.delivery_cost AS delivery_cost ON standing.delivery_id = delivery_cost.delivery_id
+        INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON standing.delivery_id = delivery_cost.delivery_id
         INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
         WHERE cost_type.stock_line_id IS NOT NULL AND NOT standing.is_frozen
         GROUP BY standing.delivery_id, cost_type.stock_line_id

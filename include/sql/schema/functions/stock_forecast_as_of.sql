@@ -49,7 +49,7 @@ BEGIN
             AND campaign.status IN ('being_edited', 'started')
             AND EXISTS (
                 SELECT 1
-                FROM campaign.delivery_cost AS delivery_cost
+                FROM campaign.delivery_selected_cost AS delivery_cost
                 INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
                 WHERE
                     delivery_cost.delivery_id = delivery.id
@@ -107,7 +107,7 @@ BEGIN
             coalesce(max(consumption.quantity), 0)
             - ceil(estimated.message_count * sum(cost_type.units_per_message))
         FROM estimated
-        INNER JOIN campaign.delivery_cost AS delivery_cost ON estimated.id = delivery_cost.delivery_id
+        INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON estimated.id = delivery_cost.delivery_id
         INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
         LEFT OUTER JOIN campaign.stock_consumption AS consumption
             ON

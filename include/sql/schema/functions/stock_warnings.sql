@@ -15,7 +15,7 @@ BEGIN
     SELECT array_agg(used.stock_line_id) INTO concerned
     FROM (
         SELECT cost_type.stock_line_id
-        FROM campaign.delivery_cost AS delivery_cost
+        FROM campaign.delivery_selected_cost AS delivery_cost
         INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
         WHERE delivery_cost.delivery_id = $1 AND cost_type.stock_line_id IS NOT NULL
         UNION
@@ -28,7 +28,7 @@ BEGIN
     FROM (
         SELECT queue.delivery_id
         FROM campaign.stock_delivery_queue AS queue
-        INNER JOIN campaign.delivery_cost AS delivery_cost ON queue.delivery_id = delivery_cost.delivery_id
+        INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON queue.delivery_id = delivery_cost.delivery_id
         INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
         WHERE cost_type.stock_line_id = ANY(concerned)
         UNION ALL
@@ -66,7 +66,7 @@ BEGIN
                 cost_type.stock_line_id,
                 -ceil(delivery.message_count * sum(cost_type.units_per_message))
             FROM campaign.delivery AS delivery
-            INNER JOIN campaign.delivery_cost AS delivery_cost ON delivery.id = delivery_cost.delivery_id
+            INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON delivery.id = delivery_cost.delivery_id
             INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
             WHERE
                 delivery.id = $1

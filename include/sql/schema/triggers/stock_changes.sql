@@ -219,7 +219,7 @@ BEGIN
     SELECT DISTINCT delivery.id
     FROM written
     INNER JOIN gone ON written.id = gone.id
-    INNER JOIN campaign.delivery_cost AS delivery_cost ON written.id = delivery_cost.cost_type_id
+    INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON written.id = delivery_cost.cost_type_id
     INNER JOIN campaign.delivery AS delivery ON delivery_cost.delivery_id = delivery.id
     INNER JOIN campaign.delivery_volume AS volume ON delivery.id = volume.delivery_id
     WHERE
