@@ -44,6 +44,11 @@ from tests.mail_server import MailServer  # noqa: E402
 Workflow = Callable[..., dict[str, dict[str, Any]]]
 
 
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
 def _memory_folder() -> str | None:
     """Return a folder in memory with room for the databases, if there is one: a copy then takes 0.02 s."""
     memory = Path("/dev/shm")  # noqa: S108
