@@ -20,7 +20,10 @@ leaves no half file, and the next run writes the same one. A run for the past is
 **What can fail.** A targeting DAG is missing or paused: it is on the workflow and in the journal, the owner
 is told, and the next run tries again. A targeting run fails: its delivery fails with the reason and a link;
 mend it, then `campaign.retry_delivery`. A file cannot be made (format, expression, file name): its delivery
-fails with what is wrong, the others go on. The storage is away: `extract_files` fails and is tried again.
+fails with what is wrong, the others go on. The storage is away, or `CAMPAIGN_FILES_URL` is not set:
+`extract_files` fails, the deliveries stay as they are, and the next run tries again. The mail server is away:
+the files are written without it, and the next run sends. A step that fails holds up neither notices nor files,
+and marks the run as failed.
 """
 
 from airflow.sdk import DAG
@@ -63,20 +66,25 @@ with DAG(
         task_id="start_workflows",
         doc_md="Starts each queued workflow as the DAG run that its row names; says on it when that is impossible.",
     )
-    extract_files = ExtractionStep(
-        task_id="extract_files",
-        doc_md="Writes the file of each approved direct-mail delivery, whole or not at all, with its checksum.",
-    )
     send_notifications = NotificationStep(
         task_id="send_notifications",
-        doc_md="Sends the notices that this workflow wrote, one mail a person.",
+        # What was decided is told, whatever became of the steps before.
+        trigger_rule="all_done",
+        doc_md="Sends the notices of this run, and those of files that failed in a run that did not end well, "
+        "one mail a person. Does not wait for the files.",
+    )
+    extract_files = ExtractionStep(
+        task_id="extract_files",
+        # Workflows that cannot start and a mail server that is away hold up no file.
+        trigger_rule="all_done",
+        doc_md="Writes the file of each approved direct-mail delivery, whole or not at all, with its checksum.",
+    )
+    send_alerts = NotificationStep(
+        task_id="send_alerts",
+        doc_md="Tells the owners of files that failed in this run; fails if the mail server is still away.",
     )
 
-    (
-        advance_campaigns
-        >> follow_workflows
-        >> create_workflows
-        >> start_workflows
-        >> extract_files
-        >> send_notifications
-    )
+    advance_campaigns >> follow_workflows >> create_workflows >> start_workflows
+    start_workflows >> send_notifications >> extract_files >> send_alerts
+    # A step before the mails that failed makes the whole run fail, whatever the steps after it did.
+    start_workflows >> send_alerts

@@ -20,6 +20,7 @@ class MailServer:
 
     :ivar port: where it listens.
     :ivar messages: accepted mails, in order, as (envelope recipient, parsed message).
+    :ivar on_sender: answers MAIL FROM; None accepts.
     :ivar on_recipient: answers RCPT TO; None accepts.
     :ivar on_data: answers after DATA, when the message was kept; None accepts. An answer that starts with
         ``drop`` closes the connection without a word.
@@ -35,6 +36,7 @@ class MailServer:
     def reset(self) -> None:
         """Forget all, and behave."""
         self.messages: list[tuple[str, EmailMessage]] = []
+        self.on_sender: Callable[[str], Answer] = lambda address: None
         self.on_recipient: Callable[[str], Answer] = lambda address: None
         self.on_data: Callable[[EmailMessage], Answer] = lambda message: None
 
@@ -45,6 +47,15 @@ class MailServer:
     def stop(self) -> None:
         """Stop listening."""
         self._controller.stop()
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[Any]
+    ) -> str:
+        """Take a sender, or not."""
+        answer = self.on_sender(address)
+        if answer is None:
+            envelope.mail_from = address
+        return answer or "250 OK"
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[Any]

@@ -41,6 +41,9 @@ def test_html_is_escaped() -> None:
         "{{ 1 / 0 }}",
         "{{ items.append(1) }}",
         "{% include '/etc/passwd' %}",
+        "{{ '{x}'.format() }}",
+        "{{ 7 | localtime }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
         "{% include '../../requirements.txt' %}",
     ],
 )
@@ -54,6 +57,11 @@ def test_moment_is_written_as_its_reader_sees_it() -> None:
     assert localtime(moment, "Europe/Paris") == "2026-07-02 00:30 CEST"
     assert localtime(moment.isoformat(), "UTC") == "2026-07-01 22:30 UTC"
     assert localtime(None) == ""
+
+
+@pytest.mark.parametrize("name", ["europe/paris", "Mars/Olympus", "../../etc/passwd", ""])
+def test_time_zone_that_python_does_not_know_gives_utc(name: str) -> None:
+    assert localtime("2026-07-01T22:30:00+00:00", name) == "2026-07-01 22:30 UTC"
 
 
 @pytest.mark.parametrize(

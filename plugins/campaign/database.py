@@ -73,6 +73,8 @@ def lock_workflow(connection: Connection, run: Run) -> None:
     :raises UnknownCampaignError: when the run is limited to a campaign that does not exist.
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('campaign.workflow:' || %s, 0))", [run.dag_id])
+    # campaign.moment(): functions that the step calls work as of the run's moment too.
+    connection.execute("SELECT set_config('campaign.as_of', %s, true)", [run.as_of.isoformat()])
     campaign_id = None
     if run.campaign is not None:
         found = connection.execute(

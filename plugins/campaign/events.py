@@ -81,12 +81,20 @@ def announce(*dag_ids: str, conn_id: str = "campaign_db") -> None:
 
 
 def _conninfo(connection: Connection) -> str:
+    """Return the libpq form of an Airflow connection, with what its extras say of encryption and the line."""
+    extras = {
+        name: value
+        for name, value in connection.extra_dejson.items()
+        if name.startswith(("ssl", "keepalives", "tcp_", "target_session_attrs", "options", "channel_binding"))
+    }
     return make_conninfo(
         host=connection.host or None,
         port=connection.port or None,
         user=connection.login or None,
         password=connection.password or None,
         dbname=connection.schema or None,
+        # A listener whose line was cut somewhere on the way would wait for ever without these.
+        **{"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, **extras},
     )
 
 

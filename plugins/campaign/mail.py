@@ -13,8 +13,9 @@ from typing import Any
 
 from campaign.templating import render_file, render_text
 
-# RFC 5321: the server closes the channel; nothing else would get through on it.
-SERVICE_CLOSES = 421
+# What is said of the conversation, not of one mail: the server closes the channel (RFC 5321), or it wants
+# other credentials or encryption than the connection has (RFC 4954).
+NO_MAIL_AT_ALL = {421, 530, 534, 535, 538}
 
 
 class TemporaryRefusalError(RuntimeError):
@@ -73,7 +74,7 @@ def build_message(
     """
     message = EmailMessage(policy=SMTP)
     message["From"] = sender
-    message["To"] = Address(addr_spec=recipient_email)
+    message["To"] = _address(recipient_email)
     message["Subject"] = mail.subject
     message["Date"] = format_datetime(written_at)
     message["Message-ID"] = message_id
@@ -83,6 +84,14 @@ def build_message(
     if mail.body_html is not None:
         message.add_alternative(mail.body_html, subtype="html")
     return message
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address(addr_spec=text)
+    except Exception as error:
+        # The parser of the standard library raises what its parts happen to raise.
+        raise ValueError(f"{text!r} is no address for mail: {error}") from error
 
 
 def deliver(client: smtplib.SMTP, message: EmailMessage) -> None:
@@ -95,6 +104,11 @@ def deliver(client: smtplib.SMTP, message: EmailMessage) -> None:
     """
     try:
         client.send_message(message)
+    except smtplib.SMTPSenderRefused as refusal:
+        # The server does not let us send: no mail would fare better, and none is lost meanwhile.
+        raise MailServerAwayError(f"{refusal.smtp_code} {refusal.smtp_error!r}") from refusal
+    except smtplib.SMTPNotSupportedError as error:
+        raise PermanentRefusalError(str(error)) from error
     except smtplib.SMTPRecipientsRefused as refusal:
         [(code, reply)] = refusal.recipients.values()
         raise _refusal(code, reply) from refusal
@@ -106,7 +120,7 @@ def deliver(client: smtplib.SMTP, message: EmailMessage) -> None:
 
 def _refusal(code: int, reply: bytes | str) -> Exception:
     text = reply.decode(errors="replace") if isinstance(reply, bytes) else reply
-    if code == SERVICE_CLOSES:
+    if code in NO_MAIL_AT_ALL:
         return MailServerAwayError(f"{code} {text}")
     kind = PermanentRefusalError if 500 <= code < 600 else TemporaryRefusalError
     return kind(f"{code} {text}")

@@ -7,16 +7,14 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 EMAIL_FOLDER = Path(__file__).resolve().parents[2] / "include" / "email"
-
-RENDERING_ERRORS = (TemplateError, ArithmeticError, TypeError, ValueError, MemoryError)
 
 
 class TemplateRefusedError(ValueError):
@@ -27,13 +25,18 @@ def localtime(moment: str | datetime | None, time_zone: str = "UTC") -> str:
     """Write a moment as a person in a time zone reads it, like ``2026-11-01 10:00 CET``.
 
     :param moment: ISO 8601 with an offset, or a datetime that knows its zone; None gives an empty text.
-    :param time_zone: a name of the tz database.
+    :param time_zone: a name of the tz database; one that is not in it gives UTC.
     """
     if not moment:
         return ""
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment)
-    return moment.astimezone(ZoneInfo(time_zone)).strftime("%Y-%m-%d %H:%M %Z")
+    try:
+        zone = ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        # PostgreSQL takes names that Python does not (europe/paris): the mail matters more than its clock.
+        zone = ZoneInfo("UTC")
+    return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
 
 
 def grouped(number: int | None) -> str:
@@ -95,8 +98,9 @@ def render_text(template: str, variables: dict[str, Any], *, name: str, autoesca
     """
     try:
         return environment(autoescape=autoescape).from_string(template).render(variables)
-    except RENDERING_ERRORS as error:
-        raise TemplateRefusedError(f"{name}: {error}") from error
+    except Exception as error:
+        # A template is a program of somebody else: whatever it raises is its own fault, and only its.
+        raise TemplateRefusedError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
 def render_file(file_name: str, variables: dict[str, Any]) -> str:
@@ -107,5 +111,5 @@ def render_file(file_name: str, variables: dict[str, Any]) -> str:
     try:
         template = environment(autoescape=file_name.endswith(".html.j2")).get_template(file_name)
         return template.render(variables)
-    except RENDERING_ERRORS as error:
-        raise TemplateRefusedError(f"include/email/{file_name}: {error}") from error
+    except Exception as error:
+        raise TemplateRefusedError(f"include/email/{file_name}: {str(error) or type(error).__name__}") from error

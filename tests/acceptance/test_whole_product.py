@@ -114,11 +114,9 @@ def test_demo_shows_what_it_waits_for_and_what_came_out(demo: str) -> None:
 
 
 def test_target_is_what_pandas_finds_in_the_file(stack: Stack, demo: str) -> None:
-    purchases = pd.read_fwf(
-        PROJECT / "include/samples/cdnow/CDNOW_master.txt",
-        names=["customer", "day", "count", "amount"],
-        dtype={"customer": str, "day": str, "amount": str},
-    )
+    source = PROJECT / "include/samples/cdnow/CDNOW_master.txt"
+    columns = ["customer", "day", "count", "amount"]
+    purchases = pd.read_csv(source, sep=r"\s+", header=0, names=columns, dtype=str)
     purchases["cents"] = purchases["amount"].map(lambda text: int(Decimal(text) * 100))
     people = purchases.groupby("customer").agg(lines=("day", "size"), cents=("cents", "sum"), last=("day", "max"))
     loyal = people[(people["lines"] >= 3) & (people["cents"] >= 75_00) & (people["last"] >= "19980101")]

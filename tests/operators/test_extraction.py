@@ -6,16 +6,19 @@ import csv
 import gzip
 import hashlib
 import io
+import os
 import threading
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 import psycopg
 import pytest
 import zstandard
+from airflow.dag_processing.dagbag import DagBag
 from psycopg.types.json import Jsonb
 
 from campaign.extraction import ExtractionError
@@ -24,6 +27,7 @@ from campaign.extraction.file_name import clean, make_file_name
 from campaign.extraction.layout import Layout, parse_layout
 from campaign.extraction.preview import preview_file
 from campaign.operators.extraction import StorageError
+from campaign.operators.workflow_step import WorkflowStep
 from tests.conftest import Workflow
 from tests.factories import Factory
 from tests.snapshots import changed_tables, snapshot
@@ -383,10 +387,11 @@ def test_file_names_stay_in_the_folder(template: str | None, changes: dict[str, 
         ("{{ delivery.nothing }}", "file_name_template: .*nothing"),
         ("{{ ''.__class__.__mro__ }}", "file_name_template: .*unsafe"),
         ("{{ open('/etc/passwd') }}", "'open' is undefined"),
-        ("{% for x in range(10**9) %}x{% endfor %}", "file_name_template: .*[Rr]ange"),
+        ("{% for x in range(1000000000) %}x{% endfor %}", "file_name_template: .*[Rr]ange"),
         ("{{ delivery.label", "file_name_template"),
         ("../..", "gives '../..', which is no name"),
         ("\u4e2d\u6587", "which is no name"),
+        ("{{ '{x}'.format() }}", "file_name_template: .*x"),
     ],
 )
 def test_file_names_that_cannot_be_made(template: str, message: str) -> None:
@@ -628,3 +633,194 @@ def test_storage_that_is_away_keeps_the_delivery_for_the_next_run(
     monkeypatch.setenv("CAMPAIGN_FILES_URL", f"file://{tmp_path}/files")
     run_workflow("operationMgt", NOW + HOUR)
     assert statuses(db) == {"catalog": "file_to_approve"}
+
+
+def run_as_airflow_would(dag_bag: DagBag, run_id: str) -> tuple[dict[str, str], str]:
+    """Execute operationMgt by its trigger rules; return the states of its tasks, and of the run by its leaves."""
+    dag = dag_bag.dags["operationMgt"]
+    dag_run = SimpleNamespace(
+        data_interval_end=None, logical_date=None, run_after=NOW, run_id=run_id, dag_id=dag.dag_id
+    )
+    params = {"as_of": None, "campaign": None, "full": False, "dry_run": False}
+    states: dict[str, str] = {}
+    for task in dag.topological_sort():
+        before = {states[task_id] for task_id in task.upstream_task_ids}
+        if task.trigger_rule == "all_success" and before - {"success"}:
+            states[task.task_id] = "upstream_failed"
+            continue
+        context: Any = {"dag": dag, "task": task, "run_id": run_id, "dag_run": dag_run, "params": params}
+        step = cast("WorkflowStep", task.prepare_for_execution())
+        step.render_template_fields(context)
+        try:
+            step.execute(context)
+        except Exception:
+            states[task.task_id] = "failed"
+        else:
+            states[task.task_id] = "success"
+    return states, "success" if {states[task.task_id] for task in dag.leaves} == {"success"} else "failed"
+
+
+def unsent(db: psycopg.Connection[Any]) -> list[str]:
+    rows = db.execute("SELECT kind FROM campaign.notification WHERE sent_at IS NULL ORDER BY id").fetchall()
+    return [kind for (kind,) in rows]
+
+
+def test_trouble_with_one_file_stops_no_notice_and_fails_the_run(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    service: int,
+    dag_bag: DagBag,
+    run_workflow: Workflow,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign = factory.campaign(owner_id=factory.staff(internal_name="olga"))
+    approved(factory, service, [("Ann", "A")], campaign_id=campaign)
+    approved(factory, None, [], internal_name="wrong", campaign_id=campaign)
+    factory.delivery(campaign_id=campaign, internal_name="bare", status="targeting_pending", submitted_at=NOW)
+    (tmp_path / "wall").write_text("not a folder")
+    monkeypatch.setenv("CAMPAIGN_FILES_URL", f"file://{tmp_path}/wall/files")
+    # A dry run goes through all steps, the last one too, which sees what all before it would have done.
+    rehearsed = run_workflow("operationMgt", NOW, dry_run=True)
+    assert rehearsed["extract_files"] == {
+        "dry_run": True, "files_to_extract": 1, "rows_to_extract": 1, "deliveries_that_would_fail": 1,
+    }  # fmt: skip
+    assert list(rehearsed)[-3:] == ["send_notifications", "extract_files", "send_alerts"]
+    assert rehearsed["send_alerts"] == {"dry_run": True, "notifications_to_send": 1}
+    states, state = run_as_airflow_would(dag_bag, "first")
+    assert (states["extract_files"], states["send_alerts"], state) == ("failed", "upstream_failed", "failed")
+    assert db.execute("SELECT kind FROM campaign.notification WHERE sent_at IS NOT NULL").fetchall() == [
+        ("targeting_failed",)
+    ]
+    # What extract_files itself had to tell goes out with the next run, although the storage is still away.
+    assert unsent(db) == ["extraction_failed"]
+    states, state = run_as_airflow_would(dag_bag, "second")
+    assert (states["extract_files"], state, unsent(db)) == ("failed", "failed", [])
+    monkeypatch.setenv("CAMPAIGN_FILES_URL", f"file://{tmp_path}/files")
+    states, state = run_as_airflow_would(dag_bag, "third")
+    assert (set(states.values()), state) == ({"success"}, "success")
+
+
+@pytest.mark.parametrize("failing", ["advance_campaigns", "start_workflows", "send_notifications"])
+def test_a_step_that_fails_stops_neither_files_nor_notices_and_fails_the_run(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    files: Path,
+    service: int,
+    dag_bag: DagBag,
+    run_workflow: Workflow,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+) -> None:
+    campaign = factory.campaign(owner_id=factory.staff(internal_name="olga"))
+    approved(factory, service, [("Ann", "A")])
+    factory.delivery(campaign_id=campaign, internal_name="bare", status="targeting_pending", submitted_at=NOW)
+    if failing == "send_notifications":
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", "smtp://127.0.0.1:1?disable_ssl=true&retry_limit=0&timeout=1")
+    else:
+        step = type(dag_bag.dags["operationMgt"].get_task(failing))
+        whole = step.perform
+
+        def perform(self: Any, *arguments: Any) -> Any:
+            if self.task_id == failing:
+                raise RuntimeError("away")
+            return whole(self, *arguments)
+
+        monkeypatch.setattr(step, "perform", perform)
+    states, state = run_as_airflow_would(dag_bag, "first")
+    assert (states[failing], states["extract_files"], state) == ("failed", "success", "failed")
+    assert statuses(db)["catalog"] == "file_to_approve"
+    assert failing == "send_notifications" or unsent(db) == []
+
+
+def test_files_url_that_is_not_set_fails_the_step_and_no_delivery(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    service: int,
+    run_workflow: Workflow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CAMPAIGN_FILES_URL", raising=False)
+    # With nothing to extract nobody misses it.
+    assert run_workflow("operationMgt", NOW)["extract_files"]["files_extracted"] == 0
+    approved(factory, service, [("Ann", "A")])
+    approved(factory, None, [], internal_name="wrong")
+    before = snapshot(db)
+    with pytest.raises(StorageError, match="CAMPAIGN_FILES_URL is not set: it says where"):
+        run_workflow("operationMgt", NOW)
+    monkeypatch.setenv("CAMPAIGN_FILES_URL", "nowhere://files")
+    with pytest.raises(StorageError, match=r"CAMPAIGN_FILES_URL cannot be used: .*nowhere"):
+        run_workflow("operationMgt", NOW)
+    assert changed_tables(before, snapshot(db)) == {}
+    assert statuses(db) == {"catalog": "extraction_pending", "wrong": "extraction_pending"}
+
+
+def test_an_old_file_that_cannot_be_removed_stops_nothing_and_is_told_once(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    files: Path,
+    service: int,
+    run_workflow: Workflow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files.mkdir()
+    for name in ("locked", "folder", "old"):
+        delivery = approved(factory, service, [], internal_name=name, label=name.title(), status="canceled")
+        factory.insert(
+            "extraction_attempt", delivery_id=delivery, version=1, file_name=f"{name}.csv", started_at=NOW, run_id="r"
+        )
+        (files / f"{name}.csv").mkdir() if name == "folder" else (files / f"{name}.csv").write_text("half")
+    approved(factory, service, [("Ann", "A")])
+    remove = os.remove
+
+    def guarded(path: Any, **more: Any) -> None:
+        if str(path).endswith("locked.csv"):
+            raise PermissionError(13, "Permission denied", path)
+        remove(path, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "remove", guarded)
+        assert run_workflow("operationMgt", NOW)["extract_files"]["files_extracted"] == 1
+        before = snapshot(db)
+        run_workflow("operationMgt", NOW + HOUR)
+        assert changed_tables(before, snapshot(db)) == {}
+    assert statuses(db)["catalog"] == "file_to_approve"
+    assert sorted(path.name for path in files.iterdir()) == ["catalog_20261102.csv", "folder.csv", "locked.csv"]
+    after = "Each run tries again; if that does not help, remove it by hand."
+    assert journal(db, "warning") == [
+        f"The file locked.csv, which was begun for 'Locked', cannot be removed: Permission denied. {after}",
+        "The file folder.csv, which was begun for 'Folder', cannot be removed: Cannot delete directory, set "
+        f"recursive=True. {after}",
+    ]
+    (files / "folder.csv").rmdir()
+    run_workflow("operationMgt", NOW + HOUR)
+    assert [path.name for path in files.iterdir()] == ["catalog_20261102.csv"]
+    assert db.execute("SELECT * FROM campaign.extraction_attempt").fetchall() == []
+
+
+def test_a_file_name_that_breaks_while_it_is_rendered_fails_its_delivery_only(
+    db: psycopg.Connection[Any], factory: Factory, files: Path, service: int, run_workflow: Workflow
+) -> None:
+    wrong = a_service(factory, [("n", "recipient.first_name")], template="{{ '{x}'.format() }}")
+    approved(factory, wrong, [("Ann", "A")], internal_name="wrong")
+    approved(factory, service, [("Ann", "A")])
+    rehearsed = run_workflow("operationMgt", NOW, dry_run=True)["extract_files"]
+    assert (rehearsed["deliveries_that_would_fail"], rehearsed["files_to_extract"]) == (1, 1)
+    run_workflow("operationMgt", NOW)
+    assert statuses(db) == {"wrong": "failed", "catalog": "file_to_approve"}
+    [(failure,)] = db.execute("SELECT failure FROM campaign.delivery WHERE status = 'failed'").fetchall()
+    assert failure.startswith("The file name cannot be made: file_name_template: ")
+
+
+def test_each_failure_is_told_even_within_one_run(
+    db: psycopg.Connection[Any], factory: Factory, files: Path, run_workflow: Workflow
+) -> None:
+    campaign = factory.campaign(owner_id=factory.staff(internal_name="olga"))
+    approved(factory, None, [], campaign_id=campaign)
+    # Between two tries of one run, the owner sends the delivery back, and nothing is mended.
+    for count in (1, 2, 3):
+        run_workflow("operationMgt", NOW, run_id="the same")
+        run_workflow("operationMgt", NOW, run_id="the same")
+        assert unsent(db) == []
+        assert db.execute("SELECT count(*) FROM campaign.notification").fetchone() == (count,)
+        db.execute("SELECT campaign.retry_delivery(id) FROM campaign.delivery")

@@ -121,8 +121,32 @@ def test_refused_address_is_recorded_and_the_others_go_out(
         ("b@example.com", True, False, 1, None),
     ]
     assert db.execute("SELECT level, message FROM campaign.journal").fetchall() == [
-        ("error", "The mail delivery_held to nobody@example.com cannot be delivered: 550 No such user")
+        ("error", "The mail delivery_held (notification 2) cannot be delivered: 550 No such user")
     ]
+
+
+@pytest.mark.parametrize("address", ["(x)@x.de", "a@", "print@printers.com.", "x@y.z\r\nBcc: all@example.com"])
+def test_address_that_is_none_fails_its_own_mail_only(
+    mail_server: MailServer, db: psycopg.Connection[Any], notify: Any, address: str
+) -> None:
+    notify("first@example.com")
+    db.execute("UPDATE campaign.notification SET recipient_email = %s", [address])
+    notify("second@example.com")
+    assert send() == {"notifications_sent": 1, "notifications_failed": 1, "notifications_postponed": 0}
+    assert [recipient for recipient, _ in mail_server.messages] == ["second@example.com"]
+
+
+def test_refused_sender_is_no_fault_of_the_mails(
+    mail_server: MailServer, db: psycopg.Connection[Any], notify: Any
+) -> None:
+    notify()
+    notify()
+    mail_server.on_sender = lambda address: "530 Authentication required"
+    with pytest.raises(MailServerAwayError, match="530"):
+        send()
+    assert [(sent, failed) for _, sent, failed, _, _ in states(db)] == [(False, False)] * 2
+    mail_server.reset()
+    assert send()["notifications_sent"] == 2
 
 
 def test_temporary_refusal_is_tried_again_later(

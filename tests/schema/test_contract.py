@@ -167,6 +167,10 @@ def test_every_constraint_speaks_plainly(db: psycopg.Connection[Any]) -> None:
         ("export_format", {"columns": '[{"header": 1, "expression": "x"}]'}, "columns must be a list of"),
         ("cost_structure", {"basis": "per_message", "method": None}, "per_message, and only that, has a method"),
         ("cost_structure", {"basis": "fixed", "amount": None}, "amount is needed unless"),
+        ("delivery", {"status": "failed", "failed_from": "banana"}, "failed_from must be a status"),
+        ("provider", {"storage_url": "sftp://joe:secret@host/x"}, "storage_url must hold no password"),
+        ("provider", {"storage_url": "inbox"}, "storage_url must be a URL"),
+        ("approval_policy", {"deadline": "11 years"}, "must not be above ten years"),
         ("invoice", {"status": "paid"}, "paid_at is set when, and only when, the invoice is paid"),
     ],
 )
@@ -194,6 +198,8 @@ def test_wrong_row_is_refused_with_a_plain_message(
         "task": named,
         "budget": named,
         "staff": named,
+        "provider": named,
+        "approval_policy": {"campaign_id": campaign, "kind": "content"},
         "export_format": named,
         "invoice": {"number": "1", "provider_id": provider},
     }

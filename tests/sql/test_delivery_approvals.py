@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.conftest import Workflow
 from tests.factories import Factory
+from tests.mail_server import MailServer
 from tests.snapshots import changed_tables, snapshot
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -388,6 +391,183 @@ def test_what_was_due_long_ago_is_held_until_a_person_releases_it(
     db.execute("SELECT campaign.release_delivery(%s, %s)", [stale, owner])
     run_workflow("deliveryMgt", NOW + HOUR)
     assert db.execute("SELECT campaign.delivery_is_cleared(%s, %s)", [stale, NOW]).fetchone() == (True,)
+
+
+def cleared(db: psycopg.Connection[Any], delivery: int, moment: datetime) -> bool:
+    row = db.execute("SELECT campaign.delivery_is_cleared(%s, %s)", [delivery, moment]).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def test_what_is_stale_does_not_go_before_it_is_held_either(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, owner: int, run_workflow: Workflow
+) -> None:
+    """The workflow that would let it go may come first: the gate itself says no."""
+    long_ago = NOW - 5 * DAY
+    waiting = analysed(factory, campaign, status="extraction_pending", extraction_date=long_ago)
+    routed = analysed(factory, campaign, status="routing", contact_date=long_ago)
+    assert [cleared(db, waiting, NOW), cleared(db, routed, NOW)] == [False, False]
+    run_workflow("deliveryMgt", NOW)
+    for delivery in (waiting, routed):
+        db.execute("SELECT campaign.release_delivery(%s, %s)", [delivery, owner])
+    assert [cleared(db, waiting, NOW), cleared(db, routed, NOW)] == [True, True]
+    # The release was for the date that it saw; a later date is missed anew.
+    db.execute("UPDATE campaign.delivery SET extraction_date = %s WHERE id = %s", [NOW + DAY, waiting])
+    assert [cleared(db, waiting, NOW + days * DAY) for days in (1, 2, 3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("state", ["extracting", "proof_to_validate"])
+def test_new_round_is_asked_for_wherever_an_approval_becomes_void(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    campaign: int,
+    reviewer: int,
+    run_workflow: Workflow,
+    state: str,
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    decide(db, pending(db, "content"), reviewer, True)
+    db.execute("UPDATE campaign.delivery SET status = %s, subject = 'New' WHERE id = %s", [state, delivery])
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert [row[:3] for row in approvals(db)] == [("content", 1, "void"), ("content", 2, "pending")]
+
+
+def test_proof_that_is_answered_or_switched_off_before_the_next_run_lets_the_delivery_go(
+    db: psycopg.Connection[Any], factory: Factory, owner: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    manual = factory.campaign(owner_id=owner, approval_mode="manual")
+    policy = factory.policy("proof", campaign_id=manual, staff=(reviewer,))
+    answered = analysed(factory, manual, status="proof_to_submit", extracted_at=NOW - HOUR)
+    waiting = analysed(factory, manual, status="proof_to_submit", extracted_at=NOW - HOUR)
+    db.execute("SELECT campaign.submit_approval(%s, 'proof')", [answered])
+    decide(db, pending(db, "proof"), reviewer, True)
+    run_workflow("deliveryMgt", NOW)
+    assert [status(db, answered), status(db, waiting)] == ["routing", "proof_to_submit"]
+    db.execute("UPDATE campaign.approval_policy SET enabled = false WHERE id = %s", [policy])
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert status(db, waiting) == "routing"
+
+
+def test_approval_is_not_opened_for_what_is_being_canceled(
+    db: psycopg.Connection[Any],
+    dsn: str,
+    factory: Factory,
+    campaign: int,
+    reviewer: int,
+    run_workflow: Workflow,
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign)
+    with psycopg.connect(dsn) as person, ThreadPoolExecutor(1) as pool:
+        person.execute("SELECT campaign.cancel_delivery(%s, 'no money')", [delivery])
+        running = pool.submit(run_workflow, "deliveryMgt", NOW)
+        wait_until_blocked(db)
+        person.commit()
+        running.result(30)
+    assert approvals(db) == []
+    assert status(db, delivery) == "canceled"
+
+
+def test_reviewer_and_owner_who_act_at_once_do_not_block_each_other(
+    db: psycopg.Connection[Any],
+    dsn: str,
+    factory: Factory,
+    campaign: int,
+    reviewer: int,
+    run_workflow: Workflow,
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    approval = pending(db, "content")
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as other, ThreadPoolExecutor(1) as pool:
+        one.execute("SELECT campaign.lock_delivery(%s)", [delivery])
+        rejecting = pool.submit(
+            other.execute, "SELECT campaign.decide_approval(%s, %s, false, 'no')", [approval, reviewer]
+        )
+        wait_until_blocked(db)
+        one.execute("SELECT campaign.cancel_delivery(%s, 'no money')", [delivery])
+        one.commit()
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is canceled"):
+            rejecting.result(30)
+    assert approvals(db) == [("content", 1, "canceled", False, ["rita"])]
+
+
+def wait_until_blocked(db: psycopg.Connection[Any]) -> None:
+    """Return when another session of this database waits for a lock."""
+    for _ in range(200):
+        row = db.execute(
+            """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'
+            """
+        ).fetchone()
+        if row is not None and row[0]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("nobody waits")
+
+
+def test_supervisors_are_told_where_a_campaign_has_no_owner_any_more(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, owner: int, run_workflow: Workflow
+) -> None:
+    group = factory.insert("staff_group", internal_name="supervisors", label="Supervisors")
+    factory.insert("staff_group_member", staff_group_id=group, staff_id=factory.staff(internal_name="sam"))
+    db.execute("UPDATE campaign.staff SET active = false WHERE id = %s", [owner])
+    factory.policy("content", campaign_id=campaign, deadline=HOUR)
+    analysed(factory, campaign)
+    analysed(factory, campaign, status="extraction_pending", extraction_date=NOW - 5 * DAY)
+    for moment in (NOW, NOW + 2 * HOUR):
+        run_workflow("deliveryMgt", moment)
+    assert notices(db, "approval_late") == ["sam@example.com"] * 2
+    assert notices(db, "delivery_held") == ["sam@example.com"]
+    [(level, message)] = db.execute(
+        "SELECT DISTINCT level, split_part(message, ', but ', 2) FROM campaign.journal WHERE message LIKE '%submitted%'"
+    ).fetchall()
+    assert level == "error"
+    assert message == "nobody can answer: give the campaign an owner, or the policy a reviewer."
+
+
+def test_requests_about_a_canceled_delivery_are_not_sent(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, mail_server: MailServer
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign)
+    db.execute("SELECT campaign.submit_approval(%s, 'content')", [delivery])
+    db.execute("SELECT campaign.cancel_delivery(%s, 'no money')", [delivery])
+    rows = db.execute("SELECT kind, failed_at, error FROM campaign.notification").fetchall()
+    assert rows == [("approval_request", NOW, "not sent: the delivery was canceled")]
+
+
+def test_run_as_of_a_moment_yet_to_come_is_said_once_by_those_it_silences(
+    db: psycopg.Connection[Any], run_workflow: Workflow
+) -> None:
+    run_workflow("deliveryMgt", datetime(2999, 1, 1, tzinfo=UTC), run_id="mistyped")
+    for _ in range(2):
+        run_workflow("deliveryMgt", NOW)
+    [(level, message)] = db.execute("SELECT level, message FROM campaign.journal").fetchall()
+    assert level == "warning"
+    assert message.startswith("A run as of 2999-01-01 00:00:00+00, which has not come yet (mistyped), makes every run")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stale_after", '"a day or so"'),
+        ("stale_after", '"-1 day"'),
+        ("transfer_timeout", '"long"'),
+        ("job_pauses", '["soon"]'),
+        ("workflows_at_once", "0"),
+        ("workflows_at_once", '"ten"'),
+        ("owner_may_confirm", '"true"'),
+        ("time_zone", '"Mars/Olympus"'),
+    ],
+)
+def test_setting_that_no_workflow_could_read_is_refused(db: psycopg.Connection[Any], name: str, value: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"The setting {name} must be "):
+        db.execute("UPDATE campaign.setting SET value = %s WHERE name = %s", [value, name])
 
 
 @pytest.fixture

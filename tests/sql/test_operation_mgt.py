@@ -341,6 +341,33 @@ def test_delivery_without_workflow_template_fails_with_a_plain_reason(
     assert changed_tables(before, snapshot(db)) == {}
 
 
+def test_each_targeting_failure_is_told_once(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    run_workflow: Workflow,
+    airflow: Airflow,
+    campaign: int,
+    template: int,
+) -> None:
+    waiting(factory, campaign, None)
+    # Sent back with nothing mended: submitted when it was, failed again.
+    for count in (1, 2, 3):
+        run_workflow("operationMgt", NOW)
+        run_workflow("operationMgt", NOW)
+        assert rows(db, NOTICES) == [("targeting_failed", "olga@example.com")] * count
+        db.execute("SELECT campaign.retry_delivery(id) FROM campaign.delivery")
+    # The run of its workflow fails, twice.
+    db.execute("UPDATE campaign.delivery SET workflow_template_id = %s", [template])
+    for count in (1, 2):
+        run_workflow("operationMgt", NOW)
+        airflow.runs = dict.fromkeys(airflow.runs, "failed")
+        run_workflow("operationMgt", NOW)
+        run_workflow("operationMgt", NOW)
+        assert rows(db, NOTICES)[3:] == [("workflow_failed", "olga@example.com")] * count
+        db.execute("SELECT campaign.retry_delivery(id) FROM campaign.delivery")
+    assert rows(db, "SELECT count(*) FROM campaign.notification WHERE sent_at IS NULL") == [(0,)]
+
+
 def test_queue_goes_by_severity_then_age_and_is_limited_per_campaign(
     db: psycopg.Connection[Any], factory: Factory, run_workflow: Workflow, airflow: Airflow, campaign: int
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from campaign import dag_runs
 from campaign.mail import MailServerAwayError
+from campaign.migrate import migrate
 from tests.conftest import Workflow
 from tests.factories import Factory
 from tests.mail_server import MailServer
@@ -655,4 +656,210 @@ def test_service_without_jobs_ends_only_while_its_approvals_hold(
     assert case.deliveries() == [("routing",)]
     case.db.execute("UPDATE campaign.approval_policy SET enabled = false WHERE id = %s", [policy])
     run_workflow("providerMgt", AS_OF + MINUTE)
+    assert case.deliveries() == [("finished",)]
+
+
+def test_mended_template_takes_effect_when_the_delivery_is_sent_back(
+    case: ProviderCase, run_workflow: Workflow, mail_server: MailServer
+) -> None:
+    service = case.service(notification_emails=["a@b.example"], notification_template="{{ no_such.name }}")
+    delivery = case.delivery(service, label="D")
+    run_workflow("providerMgt", AS_OF)
+    assert case.deliveries() == [("failed",)]
+
+    case.db.execute("UPDATE campaign.service SET notification_template = '{{ delivery }} is ready'")
+    case.db.execute("SELECT campaign.retry_delivery(%s)", [delivery])
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert case.jobs("status", "round") == [(delivery, "notification", "done", 1)]
+    assert case.deliveries() == [("finished",)]
+    [text] = [mail.get_content() for to, mail in mail_server.messages if to == "a@b.example"]
+    assert text.strip() == "D is ready"
+    run_again_changes_nothing(run_workflow, case.db, AS_OF + 2 * MINUTE)
+
+
+def test_mail_that_was_tried_keeps_its_text(
+    case: ProviderCase, run_workflow: Workflow, mail_server: MailServer
+) -> None:
+    mail_server.on_recipient = lambda address: "451 later"
+    case.delivery(case.service(notification_emails=["a@b.example"], notification_template="old"))
+    run_workflow("providerMgt", AS_OF)
+    case.db.execute("UPDATE campaign.service SET notification_template = 'new'")
+    run_again_changes_nothing(run_workflow, case.db, AS_OF + MINUTE)
+    assert case.db.execute("SELECT body_text, tries FROM campaign.notification").fetchall() == [("old", 1)]
+
+
+@pytest.mark.parametrize("is_switched", [True, False])
+def test_recall_names_the_provider_that_has_the_file(
+    case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer, runs: DagRuns,
+    is_switched: bool,
+) -> None:  # fmt: skip
+    old = case.service(
+        provider={"label": "OLD", "storage_url": f"file://{router}", "email": "old@x.example"},
+        post_processing_dag_id="ack",
+    )
+    new = case.service(provider={"label": "NEW", "email": "new@x.example"}, post_processing_dag_id="ack")
+    delivery = case.delivery(old)
+    run_workflow("providerMgt", AS_OF)
+    case.db.execute("SELECT set_config('campaign.as_of', %s, false)", [AS_OF.isoformat()])
+    if is_switched:
+        case.db.execute("UPDATE campaign.delivery SET service_id = %s", [new])
+        run_workflow("providerMgt", AS_OF + MINUTE)
+    case.db.execute("SELECT campaign.cancel_delivery(%s, 'a mistake')", [delivery])
+    if not is_switched:
+        case.db.execute("UPDATE campaign.delivery SET service_id = NULL")
+    other = case.delivery(case.service(notification_emails=["c@b.example"]))
+    run_workflow("providerMgt", AS_OF + 2 * MINUTE)
+    [mail] = [mail for to, mail in mail_server.messages if to == "old@x.example"]
+    text = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert ("OLD" in text, "NEW" in text) == (True, False)
+    assert any("canceled after OLD was given its file" in message for _, message in case.journal())
+    assert sorted(to for to, _ in mail_server.messages) == ["c@b.example", "old@x.example"]
+    assert case.deliveries("id", "status") == [(delivery, "canceled"), (other, "finished")]
+    run_again_changes_nothing(run_workflow, case.db, AS_OF + 3 * MINUTE)
+
+
+def test_jobs_of_a_finished_delivery_without_its_service_are_done_again(
+    case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer
+) -> None:
+    service = case.service(
+        provider={"label": "P", "storage_url": f"file://{router}"},
+        notification_emails=["a@b.example"],
+        notification_template="{{ provider }}: {{ destination }}",
+    )
+    delivery = case.delivery(service)
+    run_workflow("providerMgt", AS_OF)
+    mail_server.reset()
+    case.db.execute("UPDATE campaign.delivery SET service_id = NULL")
+    case.db.execute("SELECT campaign.retry_job(id) FROM campaign.provider_job ORDER BY id")
+    other = case.delivery(case.service(notification_emails=["c@b.example"]))
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert case.jobs() == [
+        (delivery, "transfer", "done"), (delivery, "notification", "done"), (other, "notification", "done"),
+    ]  # fmt: skip
+    [text] = [mail.get_content() for to, mail in mail_server.messages if to == "a@b.example"]
+    assert text.strip() == f"P: file://{router}/delivery-{delivery}-1.csv"
+    assert case.deliveries() == [("finished",), ("finished",)]
+
+
+def test_failure_of_a_delivery_without_its_service_is_told(
+    case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer
+) -> None:
+    service = case.service(provider={"label": "P", "storage_url": f"file://{router}"})
+    case.delivery(service, label="D")
+    run_workflow("providerMgt", AS_OF)
+    case.db.execute("UPDATE campaign.delivery SET service_id = NULL")
+    case.db.execute("UPDATE campaign.provider SET storage_url = storage_url || '/no'")
+    case.db.execute("UPDATE campaign.setting SET value = '1' WHERE name = 'job_tries'")
+    case.db.execute("SELECT campaign.retry_job(id) FROM campaign.provider_job")
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    [(_, _, status)] = case.jobs()
+    assert status == "failed"
+    assert any(message.startswith("The file of 'D' could not be handed to P") for _, message in case.journal())
+    assert [to for to, _ in mail_server.messages] == ["olga@example.com"]
+
+
+def test_new_provider_is_not_told_where_the_old_one_has_the_file(
+    case: ProviderCase, run_workflow: Workflow, router: Path, runs: DagRuns
+) -> None:
+    delivery = case.delivery(case.service(provider={"storage_url": f"file://{router}"}, post_processing_dag_id="ack"))
+    run_workflow("providerMgt", AS_OF)
+    destination = "SELECT campaign.provider_facts(%s) ->> 'destination'"
+    assert case.db.execute(destination, [delivery]).fetchone() == (f"file://{router}/delivery-{delivery}-1.csv",)
+    case.db.execute("UPDATE campaign.delivery SET service_id = %s", [case.service()])
+    assert case.db.execute(destination, [delivery]).fetchone() == (None,)
+
+
+def test_migration_keeps_the_views_that_others_laid_over_ours(db: psycopg.Connection[Any], dsn: str) -> None:
+    ours = ("provider_job_wanted", "service_address", "provider_job_overview")
+    db.execute("CREATE SCHEMA reports")
+    for view in ours:
+        db.execute(f"CREATE VIEW reports.{view} AS SELECT * FROM campaign.{view}".encode())
+    db.execute("UPDATE campaign.schema_fingerprint SET fingerprint = 'old'")
+    assert migrate(dsn)
+    assert db.execute(
+        "SELECT count(*) FROM pg_views WHERE schemaname = 'reports' AND viewname = ANY (%s)", [list(ours)]
+    ).fetchone() == (3,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("transfer_timeout", '"long"'),
+        ("transfer_timeout", "null"),
+        ("transfer_timeout", '"-1 minute"'),
+        ("job_pauses", '["soon"]'),
+        ("job_pauses", "[]"),
+        ("job_pauses", '["200000 years"]'),
+        ("job_pauses", '"1 minute"'),
+        ("job_tries", '"many"'),
+        ("job_tries", "0"),
+        ("job_tries", "99999999999"),
+    ],
+)
+def test_mistyped_setting_counts_as_not_set(
+    case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer, name: str, value: str
+) -> None:
+    with case.db.transaction():  # as it may have been before such values were refused
+        case.db.execute("SET LOCAL session_replication_role = replica")
+        case.db.execute("UPDATE campaign.setting SET value = %s::jsonb WHERE name = %s", [value, name])
+    case.delivery(case.service(provider={"storage_url": f"file://{router}/no"}))
+    case.delivery(case.service(provider={"storage_url": f"file://{router}"}))
+    run_workflow("providerMgt", AS_OF)
+    pause = timedelta(days=7) if "years" in value else timedelta(minutes=15 if name == "job_pauses" else 1)
+    assert case.jobs("status", "next_try_at")[0][2:] == ("pending", AS_OF + pause)
+    assert case.deliveries() == [("routing",), ("finished",)]
+
+
+def test_mail_of_a_canceled_campaign_is_not_sent(
+    case: ProviderCase, run_workflow: Workflow, mail_server: MailServer
+) -> None:
+    delivery = case.delivery(case.service(notification_emails=["a@b.example"]))
+    mail_server.on_recipient = lambda address: "451 later"
+    run_workflow("providerMgt", AS_OF)
+    assert case.jobs() == [(delivery, "notification", "running")]
+    case.db.execute("SELECT set_config('campaign.as_of', %s, false)", [AS_OF.isoformat()])
+    case.db.execute("UPDATE campaign.campaign SET status = 'canceled'")
+    case.db.execute("UPDATE campaign.notification SET next_try_at = NULL")
+    mail_server.on_recipient = lambda address: None
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert mail_server.messages == []
+    assert case.jobs("status", "done_at") == [(delivery, "notification", "canceled", None)]
+    assert case.deliveries() == [("canceled",)]
+    run_again_changes_nothing(run_workflow, case.db, AS_OF + 2 * MINUTE)
+
+
+def test_mail_that_nobody_tried_to_send_says_what_holds_now(
+    case: ProviderCase, run_workflow: Workflow, mail_server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.delivery(case.service(notification_emails=["a@b.example"], notification_template="old"))
+    with monkeypatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", "smtp://127.0.0.1:1/?disable_ssl=true&disable_tls=true&retry_limit=0")
+        with pytest.raises(MailServerAwayError):
+            run_workflow("providerMgt", AS_OF)
+        # As if the server had gone away after the text was made.
+        case.db.execute("UPDATE campaign.notification SET subject = 's', body_text = 'made', body_html = 'made'")
+        before = snapshot(case.db)
+        with pytest.raises(MailServerAwayError):
+            run_workflow("providerMgt", AS_OF + MINUTE)
+        assert changed_tables(before, snapshot(case.db)) == {}
+    case.db.execute("UPDATE campaign.service SET notification_template = 'new'")
+    run_workflow("providerMgt", AS_OF + 2 * MINUTE)
+    [(_, mail)] = mail_server.messages
+    assert mail.get_content().strip() == "new"
+    assert case.deliveries() == [("finished",)]
+
+
+def test_mails_that_were_postponed_when_their_job_failed_are_sent_as_mended(
+    case: ProviderCase, run_workflow: Workflow, mail_server: MailServer
+) -> None:
+    mail_server.on_recipient = lambda address: "550 no such user" if address.startswith("typo") else "451 later"
+    service = case.service(notification_emails=["a@b.example", "typo@b.example"], notification_template="old")
+    delivery = case.delivery(service)
+    run_workflow("providerMgt", AS_OF)
+    assert case.deliveries() == [("failed",)]
+    mail_server.on_recipient = lambda address: None
+    case.db.execute("UPDATE campaign.service SET notification_template = 'new', notification_emails = '{a@b.example}'")
+    case.db.execute("SELECT campaign.retry_delivery(%s)", [delivery])
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert [mail.get_content().strip() for to, mail in mail_server.messages if to == "a@b.example"] == ["new"]
     assert case.deliveries() == [("finished",)]

@@ -17,7 +17,7 @@ WITH cleared AS (
     LEFT JOIN campaign.approval_setting AS proof
         ON delivery.id = proof.delivery_id AND proof.kind = 'proof' AND delivery.status = 'file_to_approve'
     WHERE
-        delivery.status IN ('target_ready', 'file_to_approve', 'proof_to_validate')
+        delivery.status IN ('target_ready', 'file_to_approve', 'proof_to_submit', 'proof_to_validate')
         AND NOT delivery.is_template
         AND campaign.status IN ('being_edited', 'started')
         AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)

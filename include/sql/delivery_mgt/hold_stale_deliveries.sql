@@ -1,7 +1,8 @@
 -- Hold what was due to leave too long ago, and tell its owner: nothing starts late by surprise.
 --
 -- Grain: deliveries about to leave whose date lies further back than the setting stale_after, and that
--- nobody released since. Rerun: a held delivery has its held_at.
+-- nobody released since (campaign.delivery_is_stale, which the gate before anything leaves asks too).
+-- Rerun: a held delivery has its held_at.
 WITH stale AS (
     UPDATE campaign.delivery AS delivery
     SET held_at = %(as_of)s::timestamptz
@@ -9,17 +10,13 @@ WITH stale AS (
     WHERE
         delivery.campaign_id = campaign.id
         AND delivery.held_at IS NULL
-        AND delivery.released_at IS NULL
-        AND (
-            (
-                delivery.status = 'extraction_pending'
-                AND delivery.extraction_date < %(as_of)s::timestamptz - campaign.stale_after()
-            )
-            OR (
-                delivery.status IN ('extraction_pending', 'start_pending')
-                AND delivery.contact_date < %(as_of)s::timestamptz - campaign.stale_after()
-            )
+        AND delivery.status IN (
+            'extraction_pending', 'extracting', 'file_to_approve', 'proof_to_submit', 'proof_to_validate',
+            'routing', 'start_pending'
         )
+        AND NOT delivery.is_template
+        AND campaign.status IN ('being_edited', 'started')
+        AND campaign.delivery_is_stale(delivery.id, %(as_of)s::timestamptz)
         AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
     RETURNING
         delivery.id,
@@ -28,7 +25,6 @@ WITH stale AS (
         delivery.extraction_date,
         delivery.contact_date,
         campaign.label AS campaign_label,
-        campaign.owner_id,
         campaign.notifications_enabled
 ),
 
@@ -37,9 +33,9 @@ told AS (
     (kind, dedupe_key, source, staff_id, recipient_email, facts, delivery_id, campaign_id)
     SELECT
         'delivery_held',
-        concat_ws(':', 'delivery_held', stale.id, extract(EPOCH FROM %(as_of)s::timestamptz)),
+        concat_ws(':', 'delivery_held', stale.id, extract(EPOCH FROM %(as_of)s::timestamptz), owner.staff_id),
         %(dag_id)s::text,
-        owner.id,
+        owner.staff_id,
         owner.email,
         jsonb_build_object(
             'delivery', stale.label, 'delivery_id', stale.id, 'campaign', stale.campaign_label,
@@ -48,7 +44,7 @@ told AS (
         stale.id,  -- noqa: AL08
         stale.campaign_id
     FROM stale
-    INNER JOIN campaign.staff AS owner ON stale.owner_id = owner.id AND owner.active
+    CROSS JOIN LATERAL campaign.people_in_charge(stale.campaign_id) AS owner
     WHERE stale.notifications_enabled
     ON CONFLICT (dedupe_key) DO NOTHING
     RETURNING 1

@@ -12,6 +12,7 @@ WITH due AS (
     CROSS JOIN LATERAL unnest(approval.reminders) AS reminder (before_deadline)
     WHERE
         approval.status = 'pending'
+        AND campaign.status IN ('being_edited', 'started')
         AND approval.deadline_at > %(as_of)s::timestamptz
         AND approval.deadline_at - reminder.before_deadline <= %(as_of)s::timestamptz
         AND approval.deadline_at - reminder.before_deadline > approval.submitted_at
@@ -36,6 +37,7 @@ WITH late AS (
         approval.delivery_id = delivery.id
         AND approval.status = 'pending'
         AND NOT approval.late
+        AND campaign.status IN ('being_edited', 'started')
         AND approval.deadline_at <= %(as_of)s::timestamptz
         AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
     RETURNING

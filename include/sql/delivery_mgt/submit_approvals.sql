@@ -19,8 +19,8 @@ WITH askable AS (
     ) AS latest ON TRUE
     WHERE
         delivery.status IN (
-            'targeting_pending', 'target_ready', 'extraction_pending', 'file_to_approve', 'proof_to_submit',
-            'routing', 'pending_confirmation', 'start_pending'
+            'targeting_pending', 'target_ready', 'extraction_pending', 'extracting', 'file_to_approve',
+            'proof_to_submit', 'proof_to_validate', 'routing', 'pending_confirmation', 'start_pending'
         )
         AND NOT delivery.is_template
         AND campaign.approval_mode = 'automatic'
@@ -60,15 +60,32 @@ FROM opened;
 WITH proofed AS (
     UPDATE campaign.delivery AS delivery
     SET status = 'proof_to_validate'
-    FROM campaign.approval AS approval
+    FROM campaign.approval AS approval, campaign.campaign AS campaign
     WHERE
         delivery.status = 'proof_to_submit'
+        AND delivery.campaign_id = campaign.id
         AND approval.delivery_id = delivery.id
         AND approval.kind = 'proof'
         AND approval.status = 'pending'
         AND approval.submitted_at <= %(as_of)s::timestamptz
-    RETURNING delivery.id
+        AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
+    RETURNING
+        delivery.id,
+        delivery.campaign_id,
+        delivery.label
+),
+
+noted AS (
+    INSERT INTO campaign.journal (source, run_id, campaign_id, delivery_id, message)
+    SELECT
+        %(dag_id)s::text,
+        %(run_id)s::text,
+        proofed.campaign_id,
+        proofed.id,
+        format('Delivery %%L went from proof to submit to proof to validate.', proofed.label)
+    FROM proofed
+    RETURNING 1
 )
 
 SELECT count(*) AS proofs_submitted
-FROM proofed;
+FROM noted;

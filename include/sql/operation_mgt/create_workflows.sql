@@ -23,7 +23,7 @@ WITH untargetable AS (
         AND coalesce(delivery.submitted_at, '-infinity') <= %(as_of)s::timestamptz
         AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
     RETURNING
-        delivery.id, delivery.label, delivery.campaign_id, delivery.failure, delivery.submitted_at,
+        delivery.id, delivery.label, delivery.campaign_id, delivery.failure,
         campaign.label AS campaign_label
 ),
 
@@ -45,8 +45,10 @@ told AS (
     )
     SELECT
         'targeting_failed' AS kind,
-        format('targeting_failed:%%s:%%s:%%s', untargetable.id, untargetable.submitted_at, person.staff_id)
-            AS dedupe_key,
+        format(
+            'targeting_failed:%%s:%%s:%%s', untargetable.id,
+            campaign.incident_number('targeting_failed', untargetable.id, person.staff_id), person.staff_id
+        ) AS dedupe_key,
         %(dag_id)s::text,
         person.staff_id,
         person.email,

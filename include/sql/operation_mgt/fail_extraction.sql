@@ -34,7 +34,10 @@ told AS (
     )
     SELECT
         'extraction_failed' AS kind,
-        format('extraction_failed:%%s:%%s:%%s', failed.id, %(run_id)s::text, person.staff_id) AS dedupe_key,
+        format(
+            'extraction_failed:%%s:%%s:%%s', failed.id,
+            campaign.incident_number('extraction_failed', failed.id, person.staff_id), person.staff_id
+        ) AS dedupe_key,
         %(dag_id)s::text,
         person.staff_id,
         person.email,

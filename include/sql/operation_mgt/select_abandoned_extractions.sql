@@ -3,7 +3,9 @@
 
 SELECT
     attempt.delivery_id,
-    attempt.file_name
+    attempt.file_name,
+    delivery.label,
+    delivery.campaign_id
 FROM campaign.extraction_attempt AS attempt
 INNER JOIN campaign.delivery ON attempt.delivery_id = delivery.id
 WHERE delivery.status NOT IN ('extracting', 'extraction_pending')

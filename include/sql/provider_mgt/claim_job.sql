@@ -28,4 +28,4 @@ RETURNING
         FROM campaign.service AS service
         WHERE service.id = job.service_id
     ) AS dag_id,
-    campaign.provider_facts(job.delivery_id) AS facts;
+    campaign.provider_facts(job.delivery_id, job.service_id) AS facts;

@@ -1,7 +1,8 @@
 -- Write the e-mails to the routers whose file is there: one for each address of the service.
 --
 -- Grain: one notification per job, round and address; send_notifications sends them, and follow_jobs closes
--- the job. Rerun: the notification has a unique key, and the job is running until its mails are sent.
+-- the job. Rerun: the notification has a unique key, and the job is running until its mails are sent. One
+-- that nobody tried to send, or that was sent back, says what holds now, if that is something else.
 WITH claimed AS (
     UPDATE campaign.provider_job AS job
     SET status = 'running', tries = job.tries + 1, next_try_at = NULL
@@ -41,7 +42,7 @@ under_way AS (
 ),
 
 written AS (
-    INSERT INTO campaign.notification
+    INSERT INTO campaign.notification AS notification
     (kind, dedupe_key, source, staff_id, recipient_email, facts, delivery_id, campaign_id, provider_job_id)
     SELECT
         'provider_file' AS kind,
@@ -49,7 +50,7 @@ written AS (
         %(dag_id)s::text AS source,
         address.staff_id,
         address.email,
-        campaign.provider_facts(under_way.delivery_id) || jsonb_build_object(
+        campaign.provider_facts(under_way.delivery_id, under_way.service_id) || jsonb_build_object(
             'job_id', under_way.id, 'is_proof', FALSE, 'template', service.notification_template
         ) AS facts,
         under_way.delivery_id,
@@ -58,7 +59,9 @@ written AS (
     FROM under_way
     INNER JOIN campaign.service AS service ON under_way.service_id = service.id
     INNER JOIN campaign.service_address AS address ON service.id = address.service_id
-    ON CONFLICT (dedupe_key) DO NOTHING
+    ON CONFLICT (dedupe_key) DO UPDATE
+        SET facts = excluded.facts, subject = NULL, body_text = NULL, body_html = NULL
+        WHERE notification.sent_at IS NULL AND notification.tries = 0 AND notification.facts <> excluded.facts
     RETURNING 1
 )
 

@@ -176,7 +176,7 @@ WITH recalled AS (
         provider.email AS provider_email,
         last_job.id AS job_id,
         last_job.file_name,
-        campaign.provider_facts(delivery.id) AS facts
+        campaign.provider_facts(delivery.id, service.id) AS facts
     FROM campaign.delivery AS delivery
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
     INNER JOIN LATERAL (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import psycopg
 from airflow.sdk import ObjectStoragePath
 
-from campaign.database import Connection, Row, execute_statements, workflow_transaction
+from campaign.database import Connection, Row, execute_statements, workflow_transaction, write_journal
 from campaign.extraction import ExtractionError
 from campaign.extraction.file_name import make_file_name
 from campaign.extraction.layout import EXTENSIONS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class StorageError(RuntimeError):
-    """Some files could not be written although nothing is wrong with them; the next run tries again."""
+    """Files cannot be written although nothing is wrong with their deliveries; the next run tries again."""
 
 
 class ExtractionStep(WorkflowStep):
@@ -36,20 +36,23 @@ class ExtractionStep(WorkflowStep):
     the same transaction recorded. A run that is killed leaves a delivery that is being extracted: the
     next run, once it has the workflow's lock, takes it up under the same name.
 
-    The folder is ``CAMPAIGN_FILES_URL``; ``CAMPAIGN_FILES_CONN_ID`` names its Airflow connection, if it
-    needs one.
+    The folder is ``CAMPAIGN_FILES_URL``; without it the step fails, and no delivery does.
+    ``CAMPAIGN_FILES_CONN_ID`` names its Airflow connection, if it needs one.
     """
 
     def perform(self, run: Run, context: Context) -> Summary:
         """Extract all that is due; a delivery that fails does not stop the others."""
-        with workflow_transaction(run) as connection:
-            due = self._select(connection, run)
-            self._remove_abandoned(connection, run)
         counts = {"files_extracted": 0, "rows_extracted": 0, "bytes_written": 0, "deliveries_failed": 0}
+        with workflow_transaction(run) as connection:
+            due, abandoned = self._select(connection, run), self._select_abandoned(connection, run)
+            if not due and not abandoned:
+                return counts
+            folder = _folder()
+            self._remove_abandoned(connection, run, folder, abandoned)
         troubles = []
         for delivery in due:
             try:
-                written = self._extract(run, delivery["id"])
+                written = self._extract(run, delivery["id"], folder)
             except (ExtractionError, psycopg.DataError) as error:
                 self._fail(run, delivery["id"], str(error))
                 counts["deliveries_failed"] += 1
@@ -86,9 +89,12 @@ class ExtractionStep(WorkflowStep):
     def _select(self, connection: Connection, run: Run) -> list[Row]:
         return execute_statements(connection, read_statement("operation_mgt/select_extractions.sql"), run.binds())[0]
 
-    def _extract(self, run: Run, delivery_id: int) -> WrittenFile | None:
+    def _select_abandoned(self, connection: Connection, run: Run) -> list[Row]:
+        statement = read_statement("operation_mgt/select_abandoned_extractions.sql")
+        return execute_statements(connection, statement, run.binds())[0]
+
+    def _extract(self, run: Run, delivery_id: int, folder: ObjectStoragePath) -> WrittenFile | None:
         """Write one file; None when the delivery was dealt with by somebody else meanwhile."""
-        folder = _folder()
         with workflow_transaction(run) as connection:
             row = load_facts(connection, delivery_id)
             layout = layout_of(row)
@@ -214,25 +220,59 @@ class ExtractionStep(WorkflowStep):
             binds = run.binds() | {"delivery_id": delivery_id, "reason": reason}
             execute_statements(connection, read_statement("operation_mgt/fail_extraction.sql"), binds)
 
-    def _remove_abandoned(self, connection: Connection, run: Run) -> None:
+    def _remove_abandoned(
+        self, connection: Connection, run: Run, folder: ObjectStoragePath, abandoned: list[Row]
+    ) -> None:
         """Remove what is left of files that were begun for deliveries that were canceled since."""
-        statement = read_statement("operation_mgt/select_abandoned_extractions.sql")
-        for attempt in execute_statements(connection, statement, run.binds())[0]:
-            folder = _folder()
-            _remove(folder / attempt["file_name"])
-            _remove(folder / f".{attempt['file_name']}.part")
+        for attempt in abandoned:
+            try:
+                _remove(folder / attempt["file_name"])
+                _remove(folder / f".{attempt['file_name']}.part")
+            # A folder in the place of the file is a ValueError.
+            except (OSError, ValueError) as error:
+                self._warn_of_leftover(connection, run, attempt, error)
+                continue
             connection.execute(
                 "DELETE FROM campaign.extraction_attempt WHERE delivery_id = %s", [attempt["delivery_id"]]
             )
 
+    def _warn_of_leftover(self, connection: Connection, run: Run, attempt: Row, error: Exception) -> None:
+        """Log that an old file stays where it is, and enter it in the journal unless it is there already."""
+        message = (
+            f"The file {attempt['file_name']}, which was begun for {attempt['label']!r}, cannot be removed: "
+            f"{getattr(error, 'strerror', None) or error}. Each run tries again; if that does not help, remove it "
+            "by hand."
+        )
+        self.log.warning("%s", message)
+        told = connection.execute(
+            "SELECT 1 FROM campaign.journal WHERE delivery_id = %s AND source = %s AND message = %s",
+            [attempt["delivery_id"], run.dag_id, message],
+        ).fetchone()
+        if not told:
+            write_journal(
+                connection,
+                run,
+                "warning",
+                message,
+                campaign_id=attempt["campaign_id"],
+                delivery_id=attempt["delivery_id"],
+            )
+
 
 def _folder() -> ObjectStoragePath:
+    """Return where the files are kept.
+
+    :raises StorageError: when the deployment does not say so, or names something that cannot be used.
+    """
     url = os.environ.get("CAMPAIGN_FILES_URL")
     if not url:
-        raise ExtractionError(
+        raise StorageError(
             "CAMPAIGN_FILES_URL is not set: it says where extraction files are kept, like file:///srv/campaign/files."
         )
-    return ObjectStoragePath(url, conn_id=os.environ.get("CAMPAIGN_FILES_CONN_ID") or None)
+    try:
+        return ObjectStoragePath(url, conn_id=os.environ.get("CAMPAIGN_FILES_CONN_ID") or None)
+    except ValueError as error:
+        raise StorageError(f"CAMPAIGN_FILES_URL cannot be used: {error}.") from error
 
 
 def _remove(path: Any) -> None:

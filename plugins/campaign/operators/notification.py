@@ -52,7 +52,7 @@ class NotificationStep(WorkflowStep):
         """List the mails that would be sent."""
         waiting = self._read_waiting(connection, run)
         for notification in waiting:
-            self.log.info("would send %s to %s", notification["kind"], notification["recipient_email"])
+            self.log.info("would send %s (notification %s)", notification["kind"], notification["id"])
         return {"notifications_to_send": len(waiting)}
 
     def perform(self, run: Run, context: Context) -> Summary:
@@ -201,7 +201,7 @@ class NotificationStep(WorkflowStep):
             connection,
             run,
             "error",
-            f"The mail {notification['kind']} to {notification['recipient_email']} cannot be delivered: {error}",
+            f"The mail {notification['kind']} (notification {notification['id']}) cannot be delivered: {error}",
             campaign_id=notification["campaign_id"],
             delivery_id=notification["delivery_id"],
         )

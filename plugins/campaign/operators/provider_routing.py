@@ -113,12 +113,17 @@ def _by_provider(jobs: Any) -> list[list[Row]]:
 
 
 def _transfer_timeout(connection: Connection) -> float:
-    """Return the setting transfer_timeout in seconds; half an hour unless it is set."""
+    """Return the setting transfer_timeout in seconds; half an hour unless it is set to a positive duration."""
     found = connection.execute(
         """
         SELECT extract(EPOCH FROM (setting.value #>> '{}')::interval)
         FROM campaign.setting AS setting
-        WHERE setting.name = 'transfer_timeout'
+        WHERE
+            setting.name = 'transfer_timeout'
+            AND CASE
+                WHEN pg_input_is_valid(setting.value #>> '{}', 'interval')
+                    THEN (setting.value #>> '{}')::interval > interval '0'
+            END
         """
     ).fetchone()
     return float(found[0]) if found else 1800.0

@@ -59,6 +59,7 @@ class WorkflowStep(BaseOperator):
             summary = {"dry_run": True, **self._rehearse_from_the_start(run, context)}
         elif not self.computes_the_past and self._is_for_the_past(run):
             self.log.warning("A later run has been here: this one is for the past, and sends nothing.")
+            self._warn_of_the_future(run)
             summary = {"for_the_past": True, **self._rehearse_from_the_start(run, context)}
         else:
             summary = self.perform(run, context)
@@ -69,6 +70,29 @@ class WorkflowStep(BaseOperator):
     def _is_for_the_past(self, run: Run) -> bool:
         with workflow_transaction(run) as connection:
             return is_for_the_past(connection, run)
+
+    def _warn_of_the_future(self, run: Run) -> None:
+        """Say once in the journal that a run as of a moment yet to come silences the workflow until then."""
+        with workflow_transaction(run) as connection:
+            connection.execute(
+                """
+                WITH silencing AS (
+                    SELECT format(
+                        'A run as of %%s, which has not come yet (%%s), makes every run until then one for the past. '
+                        'If that was a mistake, delete it from campaign.technical_run.', later.as_of, later.run_id
+                    ) AS message
+                    FROM campaign.technical_run AS later
+                    WHERE
+                        later.dag_id = %(dag_id)s AND later.as_of > %(as_of)s
+                        AND later.as_of > clock_timestamp() + interval '1 minute'
+                )
+                INSERT INTO campaign.journal (level, source, run_id, message)
+                SELECT 'warning', %(dag_id)s, %(run_id)s, silencing.message
+                FROM silencing
+                WHERE NOT EXISTS (SELECT 1 FROM campaign.journal AS said WHERE said.message = silencing.message)
+                """,
+                {"dag_id": run.dag_id, "run_id": run.run_id, "as_of": run.as_of},
+            )
 
     def _rehearse_from_the_start(self, run: Run, context: Context) -> Summary:
         with connect(run.application_name) as connection, connection.transaction(force_rollback=True):

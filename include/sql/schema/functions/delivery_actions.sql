@@ -6,7 +6,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     locked campaign.delivery;
 BEGIN
-    SELECT * INTO locked FROM campaign.delivery AS delivery WHERE delivery.id = $1 FOR UPDATE;
+    -- Not FOR UPDATE: rows that merely name the delivery (a notice, a journal line) need not wait for it.
+    SELECT * INTO locked FROM campaign.delivery AS delivery WHERE delivery.id = $1 FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'There is no delivery %.', $1 USING ERRCODE = 'no_data_found';
     END IF;
@@ -135,7 +136,7 @@ DECLARE
     canceled campaign.delivery;
 BEGIN
     canceled := campaign.lock_delivery($1);
-    IF canceled.status IN ('in_progress', 'finished', 'canceled') THEN
+    IF coalesce(canceled.failed_from, canceled.status) IN ('in_progress', 'finished', 'canceled') THEN
         PERFORM campaign.refuse_delivery(canceled, 'only one that has not left can be canceled.');
     END IF;
     UPDATE campaign.delivery
@@ -144,6 +145,11 @@ BEGIN
         held_at = NULL
     WHERE id = canceled.id;
     UPDATE campaign.approval SET status = 'canceled' WHERE delivery_id = canceled.id AND status = 'pending';
+    UPDATE campaign.notification
+    SET failed_at = campaign.moment(), error = 'not sent: the delivery was canceled'
+    WHERE
+        delivery_id = canceled.id AND sent_at IS NULL AND failed_at IS NULL
+        AND kind IN ('approval_request', 'approval_reminder', 'approval_late', 'approval_void', 'delivery_held');
     INSERT INTO campaign.journal (level, source, campaign_id, delivery_id, message)
     VALUES (
         'warning', 'deliveryMgt', canceled.campaign_id, canceled.id,

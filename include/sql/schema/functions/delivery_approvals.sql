@@ -106,6 +106,7 @@ CREATE OR REPLACE FUNCTION campaign.delivery_is_cleared(delivery_id bigint, as_o
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT
         delivery.held_at IS NULL
+        AND NOT campaign.delivery_is_stale(delivery.id, $2)
         AND NOT EXISTS (
             SELECT 1
             FROM campaign.approval_setting AS setting
@@ -223,6 +224,12 @@ LANGUAGE plpgsql AS $$
 DECLARE
     opened bigint[];
 BEGIN
+    -- A person may be canceling one of them: wait for that, and look at what it is then.
+    PERFORM 1 FROM campaign.delivery AS delivery
+    WHERE delivery.id = ANY($1)
+    ORDER BY delivery.id
+    FOR NO KEY UPDATE;
+
     WITH wanted AS (
         SELECT DISTINCT
             pair.delivery_id,
@@ -253,6 +260,10 @@ BEGIN
                 ELSE '{}'
             END
         FROM wanted
+        INNER JOIN campaign.delivery AS delivery
+            ON
+                wanted.delivery_id = delivery.id
+                AND wanted.kind = ANY(campaign.approval_kinds_before_leaving(delivery.status, delivery.channel))
         INNER JOIN campaign.approval_setting AS setting
             ON wanted.delivery_id = setting.delivery_id AND wanted.kind = setting.kind
         WHERE NOT EXISTS (
@@ -293,9 +304,10 @@ BEGIN
     FROM campaign.approval AS approval
     INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+    INNER JOIN campaign.staff AS owner ON campaign.owner_id = owner.id
     WHERE
         approval.id = ANY (opened)
-        AND campaign.owner_id IS NOT NULL
+        AND owner.active
         AND NOT EXISTS (
             SELECT 1 FROM campaign.approval_reviewer AS reviewer WHERE reviewer.approval_id = approval.id
         );
@@ -358,7 +370,7 @@ LANGUAGE sql AS $$
     SELECT count(*) FROM told
 $$;
 
--- Write a notice about an approval to the owner of its campaign.
+-- Write a notice about an approval to the owner of its campaign, or to the supervisors when it has none.
 CREATE OR REPLACE FUNCTION campaign.notify_owner_of_approval(approval_ids bigint[], kind text) RETURNS bigint
 LANGUAGE sql AS $$
     WITH told AS (
@@ -366,9 +378,9 @@ LANGUAGE sql AS $$
         (kind, dedupe_key, source, staff_id, recipient_email, facts, delivery_id, campaign_id)
         SELECT
             $2,
-            concat_ws(':', $2, approval.id, owner.id),
+            concat_ws(':', $2, approval.id, owner.staff_id),
             'deliveryMgt',
-            owner.id,
+            owner.staff_id,
             owner.email,
             campaign.approval_facts(approval.id) || jsonb_build_object(
                 'comment', approval.comment,
@@ -381,7 +393,7 @@ LANGUAGE sql AS $$
         INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
         INNER JOIN campaign.campaign AS campaign
             ON delivery.campaign_id = campaign.id AND campaign.notifications_enabled
-        INNER JOIN campaign.staff AS owner ON campaign.owner_id = owner.id AND owner.active
+        CROSS JOIN LATERAL campaign.people_in_charge(campaign.id) AS owner
         WHERE approval.id = ANY ($1)
         ON CONFLICT (dedupe_key) DO NOTHING
         RETURNING 1
@@ -411,7 +423,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                 )
                 OR (
                     campaign.owner_id = staff.id
-                    AND (SELECT setting.value::boolean FROM campaign.setting WHERE setting.name = 'owner_may_confirm')
+                    AND (SELECT setting.value = 'true' FROM campaign.setting WHERE setting.name = 'owner_may_confirm')
                 )
             )
     )
@@ -430,6 +442,13 @@ BEGIN
     IF wanted_kind IS NULL OR wanted_kind NOT IN ('content', 'target', 'budget', 'extraction', 'proof', 'start') THEN
         RAISE EXCEPTION 'There is no approval of %: it is content, target, budget, extraction, proof or start.',
             quote_nullable(wanted_kind) USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF EXISTS (
+        SELECT 1
+        FROM campaign.campaign AS parent
+        WHERE parent.id = submitted.campaign_id AND parent.status IN ('finished', 'canceled')
+    ) THEN
+        PERFORM campaign.refuse_delivery(submitted, 'its campaign is over, so nothing of it can be submitted.');
     END IF;
     IF wanted_kind <> ALL (campaign.approval_kinds_before_leaving(submitted.status, submitted.channel)) THEN
         RAISE EXCEPTION 'The % of delivery % cannot be submitted for approval: the delivery is %.',
@@ -467,10 +486,13 @@ DECLARE
     decider campaign.staff;
     subject campaign.delivery;
 BEGIN
-    SELECT * INTO decided FROM campaign.approval WHERE id = $1 FOR UPDATE;
+    SELECT * INTO decided FROM campaign.approval WHERE id = $1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'There is no approval %.', $1 USING ERRCODE = 'no_data_found';
     END IF;
+    -- Everybody locks the delivery first and its approvals then: so nobody waits in a circle.
+    subject := campaign.lock_delivery(decided.delivery_id);
+    SELECT * INTO decided FROM campaign.approval WHERE id = $1 FOR NO KEY UPDATE;
     SELECT * INTO decider FROM campaign.staff WHERE id = $2;
     IF NOT FOUND OR NOT decider.active THEN
         RAISE EXCEPTION 'There is no active member of staff %.', $2 USING ERRCODE = 'no_data_found';
@@ -478,7 +500,6 @@ BEGIN
     IF $3 IS NULL THEN
         RAISE EXCEPTION 'Say true to approve or false to reject.' USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    SELECT * INTO subject FROM campaign.delivery WHERE id = decided.delivery_id;
     IF NOT campaign.may_decide(decided.id, decider.id) THEN
         RAISE EXCEPTION '% may not decide the % of delivery %: ask one of its reviewers.',
             decider.label, decided.kind, quote_literal(subject.label) USING ERRCODE = 'insufficient_privilege';
@@ -536,4 +557,37 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         (SELECT (setting.value #>> '{}')::interval FROM campaign.setting AS setting WHERE setting.name = 'stale_after'),
         interval '24 hours'
     )
+$$;
+
+-- Whether a delivery should have left longer ago than is allowed to pass unnoticed: it is held, and nothing
+-- of it goes out, until a person releases it. A release holds for the date that it saw.
+CREATE OR REPLACE FUNCTION campaign.delivery_is_stale(delivery_id bigint, as_of timestamptz) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(
+        bool_or(
+            due.at < $2 - campaign.stale_after()
+            AND coalesce(delivery.released_at, '-infinity') < due.at + campaign.stale_after()
+        ),
+        FALSE
+    )
+    FROM campaign.delivery AS delivery
+    CROSS JOIN LATERAL (
+        SELECT delivery.extraction_date AS at
+        WHERE delivery.status IN ('extraction_pending', 'extracting')
+        UNION ALL
+        SELECT delivery.contact_date
+        WHERE delivery.status IN (
+            'extraction_pending', 'extracting', 'file_to_approve', 'proof_to_submit', 'proof_to_validate',
+            'start_pending'
+        ) OR (
+            -- Once its file is with the provider, it has left.
+            delivery.status = 'routing'
+            AND NOT EXISTS (
+                SELECT 1
+                FROM campaign.provider_job AS job
+                WHERE job.delivery_id = delivery.id AND job.status IN ('running', 'done')
+            )
+        )
+    ) AS due
+    WHERE delivery.id = $1 AND due.at IS NOT NULL
 $$;

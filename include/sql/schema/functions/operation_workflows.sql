@@ -48,3 +48,12 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     INNER JOIN campaign.staff AS staff ON member.staff_id = staff.id AND staff.active
     WHERE staff_group.internal_name = 'supervisors' AND NOT EXISTS (SELECT 1 FROM owner)
 $$;
+
+-- Which incident of a kind this is, of a delivery, for a person: 1, and one more each time that it was sent
+-- back and failed again. Part of the dedupe_key of a notice, so that each failure is told, and told once.
+CREATE OR REPLACE FUNCTION campaign.incident_number(kind text, delivery_id bigint, staff_id bigint) RETURNS bigint
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT count(*) + 1
+    FROM campaign.notification AS earlier
+    WHERE earlier.delivery_id = $2 AND earlier.kind = $1 AND earlier.staff_id = $3
+$$;

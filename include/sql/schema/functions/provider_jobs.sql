@@ -1,24 +1,33 @@
 -- Jobs on service providers: what is due, what becomes of a try, and how a person has one done again.
 
 -- The pause after a failed try, counted since the job was planned or sent back: the setting job_pauses.
+-- A quarter of an hour where the setting says nothing that can be read, and a week at most.
 CREATE OR REPLACE FUNCTION campaign.job_pause(failed_tries integer) RETURNS interval
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT coalesce(
         (
-            SELECT (setting.value ->> least($1, jsonb_array_length(setting.value)) - 1)::interval
+            SELECT
+                CASE
+                    WHEN pg_input_is_valid(pause.typed, 'interval')
+                        THEN least(pause.typed::interval, interval '7 days')
+                END
             FROM campaign.setting AS setting
-            WHERE setting.name = 'job_pauses' AND jsonb_typeof(setting.value) = 'array'
+            CROSS JOIN LATERAL (
+                SELECT setting.value ->> least($1, jsonb_array_length(setting.value)) - 1 AS typed
+                WHERE jsonb_typeof(setting.value) = 'array'
+            ) AS pause
+            WHERE setting.name = 'job_pauses'
         ),
         interval '15 minutes'
     )
 $$;
 
--- Tries of a job before it waits for a person: the setting job_tries.
+-- Tries of a job before it waits for a person: the setting job_tries. Five unless it is a positive number.
 CREATE OR REPLACE FUNCTION campaign.job_tries() RETURNS integer
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT coalesce(
         (
-            SELECT (setting.value #>> '{}')::integer
+            SELECT substring(setting.value #>> '{}' FROM '^[1-9][0-9]{0,8}$')::integer
             FROM campaign.setting AS setting
             WHERE setting.name = 'job_tries'
         ),
@@ -72,8 +81,10 @@ LANGUAGE sql STABLE AS $$
         AND campaign.delivery_is_cleared(delivery.id, $2)
 $$;
 
--- What a provider, its e-mail and its post-processing are told about a delivery, as it stands.
-CREATE OR REPLACE FUNCTION campaign.provider_facts(delivery_id bigint) RETURNS jsonb
+-- What a provider, its e-mail and its post-processing are told about a delivery, as it stands: at the
+-- service of a job, which the delivery may have left since; else at the delivery's own.
+CREATE OR REPLACE FUNCTION campaign.provider_facts(delivery_id bigint, service_id bigint DEFAULT NULL)
+RETURNS jsonb
 LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_object(
         'delivery_id', delivery.id,
@@ -123,13 +134,14 @@ LANGUAGE sql STABLE AS $$
             FROM campaign.provider_job AS transfer
             WHERE
                 transfer.delivery_id = delivery.id
+                AND transfer.service_id = service.id
                 AND transfer.kind = 'transfer'
                 AND transfer.extraction_file_id = file.id
         )
     )
     FROM campaign.delivery AS delivery
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
-    INNER JOIN campaign.service AS service ON delivery.service_id = service.id
+    INNER JOIN campaign.service AS service ON service.id = coalesce($2, delivery.service_id)
     INNER JOIN campaign.provider AS provider ON service.provider_id = provider.id
     LEFT JOIN campaign.export_format AS format ON service.export_format_id = format.id
     LEFT JOIN campaign.extraction_file AS file ON delivery.id = file.delivery_id AND file.status = 'current'
@@ -183,7 +195,7 @@ BEGIN
         RETURN NULL;
     END IF;
     is_last := $5 OR failed_job.tries - failed_job.tries_before >= campaign.job_tries();
-    facts := campaign.provider_facts(failed_job.delivery_id);
+    facts := campaign.provider_facts(failed_job.delivery_id, failed_job.service_id);
     what := format(
         CASE failed_job.kind
             WHEN 'transfer' THEN 'The file of %L could not be handed to %s'
@@ -326,13 +338,14 @@ $$;
 -- Put jobs back to pending, due at once and with all their tries before them. Returns how many.
 CREATE OR REPLACE FUNCTION campaign.reset_provider_jobs(job_ids bigint[]) RETURNS bigint
 LANGUAGE sql AS $$
-    -- Mail that was sent stays sent; what could not be sent has another chance, under its Message-ID.
+    -- Mail that was sent stays sent; what could not be sent, or not yet, has another chance, under its
+    -- Message-ID.
     UPDATE campaign.notification
     SET failed_at = NULL, error = NULL, tries = 0, next_try_at = NULL
     WHERE
         provider_job_id = ANY ($1)
         AND kind = 'provider_file'
-        AND failed_at IS NOT NULL
+        AND (failed_at IS NOT NULL OR tries > 0)
         AND sent_at IS NULL;
     WITH reset AS (
         UPDATE campaign.provider_job

@@ -1,12 +1,8 @@
--- Views on the jobs that service providers are given.
-
-DROP VIEW IF EXISTS campaign.provider_job_wanted CASCADE;
-DROP VIEW IF EXISTS campaign.service_address CASCADE;
-DROP VIEW IF EXISTS campaign.provider_job_overview CASCADE;
+-- Views on the jobs that service providers are given. Replaced, not dropped: others may have views on them.
 
 -- The jobs that the deliveries in routing ask for: a service with none of them ends at once.
 -- Grain: one row per delivery in routing and kind.
-CREATE VIEW campaign.provider_job_wanted AS
+CREATE OR REPLACE VIEW campaign.provider_job_wanted AS
 SELECT
     delivery.id AS delivery_id,
     delivery.campaign_id,
@@ -29,7 +25,7 @@ WHERE delivery.status = 'routing' AND NOT delivery.is_template AND wanted.is_wan
 -- Where the e-mails of a service go: its group's active members and its addresses, each address once.
 -- Grain: one row per service and address. The provider's own address is for people, and for the notice
 -- that a delivery is canceled when the service has none.
-CREATE VIEW campaign.service_address AS
+CREATE OR REPLACE VIEW campaign.service_address AS
 SELECT DISTINCT ON (addressee.service_id, lower(addressee.email))
     addressee.service_id,
     addressee.email,
@@ -55,7 +51,7 @@ ORDER BY addressee.service_id, lower(addressee.email), addressee.staff_id NULLS 
 
 -- The jobs on a campaign's providers, for people: what became of each, and what it waits for.
 -- Grain: one row per job.
-CREATE VIEW campaign.provider_job_overview AS
+CREATE OR REPLACE VIEW campaign.provider_job_overview AS
 SELECT
     job.id AS job_id,
     campaign.internal_name AS campaign,

@@ -15,7 +15,9 @@ CREATE TABLE campaign.provider (
     CONSTRAINT "the email of a provider must be one address like name@host"
     CHECK (email ~ '^[^@\s<>,;]+@[^@\s<>,;]+$'),
     CONSTRAINT "storage_url must be a URL like sftp:///inbox or file:///router"
-    CHECK (storage_url ~ '^[a-z][a-z0-9+.-]*://')
+    CHECK (storage_url ~ '^[a-z][a-z0-9+.-]*://'),
+    -- URLs are shown in logs and mails; secrets belong into the Airflow connection.
+    CONSTRAINT "storage_url must hold no password: use storage_conn_id" CHECK (storage_url !~ '://[^/@]*:[^/@]*@')
 );
 
 CREATE TABLE campaign.stock (

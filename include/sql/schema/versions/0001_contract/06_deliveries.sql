@@ -139,6 +139,14 @@ CREATE TABLE campaign.delivery (
     ),
     CONSTRAINT "failed_from is set when, and only when, the delivery failed"
     CHECK ((status = 'failed') = (failed_from IS NOT NULL)),
+    CONSTRAINT "failed_from must be a status that a delivery can fail in"
+    CHECK (
+        failed_from IN (
+            'targeting_pending', 'target_ready', 'extraction_pending', 'extracting', 'file_to_approve',
+            'proof_to_submit', 'proof_to_validate', 'routing', 'pending_confirmation', 'start_pending',
+            'in_progress'
+        )
+    ),
     CONSTRAINT "a delivery is planned, reserved or committed"
     CHECK (commitment_level IN ('planned', 'reserved', 'committed')),
     CONSTRAINT "the costs of a delivery must not be negative" CHECK (provisional_cost >= 0 AND real_cost >= 0),

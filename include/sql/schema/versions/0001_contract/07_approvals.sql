@@ -17,6 +17,7 @@ CREATE TABLE campaign.approval_policy (
     CONSTRAINT "kind is content, target, budget, extraction, proof or start"
     CHECK (kind IN ('content', 'target', 'budget', 'extraction', 'proof', 'start')),
     CONSTRAINT "the deadline of an approval must be above zero" CHECK (deadline > interval '0'),
+    CONSTRAINT "the deadline of an approval must not be above ten years" CHECK (deadline <= interval '10 years'),
     CONSTRAINT "a reminder is a time above zero before the deadline"
     CHECK (array_position(reminders, NULL) IS NULL AND NOT (interval '0' >= ANY(reminders))),
     CONSTRAINT "there is one approval_policy of a kind"
