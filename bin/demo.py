@@ -35,10 +35,10 @@ GIVE_UP_AFTER = 600.0
 WAITING_FOR = {
     "being_edited": "a person to submit it",
     "targeting_pending": "operationMgt to run its targeting workflow",
-    "target_ready": "the approvals of content, target and budget (deliveryMgt asks for them)",
+    "target_ready": "deliveryMgt, or the approvals that it asks for (content, target, budget)",
     "extraction_pending": "operationMgt to extract the file",
     "extracting": "operationMgt to finish the file",
-    "file_to_approve": "the approval of the file",
+    "file_to_approve": "deliveryMgt, or the approval of the file",
     "proof_to_submit": "deliveryMgt to submit the proof",
     "proof_to_validate": "the approval of the proof",
     "routing": "providerMgt: file, mail and post-processing at the provider",
@@ -83,10 +83,10 @@ class Demo:
         print(f"[{time.monotonic() - self.begun:6.1f} s] {text}", flush=True)
         self.last_said = time.monotonic()
 
-    def _all(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def _all(self, query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         return self.connection.execute(query, parameters).fetchall()
 
-    def _one(self, query: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
+    def _one(self, query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> dict[str, Any]:
         [row] = self._all(query, parameters)
         return row
 
@@ -134,9 +134,9 @@ class Demo:
             self.last_news = time.monotonic()
             came_from = f"{before.replace('_', ' ')} -> " if before else ""
             self._say(f"'{delivery['label']}': {came_from}{delivery['status'].replace('_', ' ')}")
-            if delivery["status"] in ("failed", "canceled"):
+            if delivery["status"] == "failed":
                 raise DemoError(
-                    f"'{delivery['label']}' is {delivery['status']}: {delivery['failure'] or 'see the journal'}\n"
+                    f"'{delivery['label']}' failed: {delivery['failure'] or 'see the journal'}\n"
                     "Mend it, then SELECT campaign.retry_delivery(id), and run make demo again."
                 )
 
@@ -177,7 +177,7 @@ class Demo:
         deliveries = self._deliveries()
         if not deliveries:
             raise DemoError(f"The campaign '{self.campaign}' has no direct-mail delivery to play.")
-        if any(delivery["status"] != "finished" for delivery in deliveries):
+        if any(delivery["status"] not in ("finished", "canceled") for delivery in deliveries):
             return False
         unbooked = self._one(
             """
@@ -195,7 +195,9 @@ class Demo:
                 (
                     SELECT count(*)
                     FROM campaign.notification AS notification
+                    LEFT JOIN campaign.campaign AS campaign ON notification.campaign_id = campaign.id
                     WHERE notification.sent_at IS NULL AND notification.failed_at IS NULL
+                    AND coalesce(campaign.internal_name, %(campaign)s) = %(campaign)s
                 ) AS mails
             """,
             {"campaign": self.campaign},
@@ -319,10 +321,12 @@ class Demo:
             SELECT notification.subject, count(*) AS count,
                 string_agg(notification.recipient_email, ', ' ORDER BY notification.recipient_email) AS recipients
             FROM campaign.notification AS notification
-            WHERE notification.sent_at IS NOT NULL
+            LEFT JOIN campaign.campaign AS campaign ON notification.campaign_id = campaign.id
+            WHERE notification.sent_at IS NOT NULL AND coalesce(campaign.internal_name, %(campaign)s) = %(campaign)s
             GROUP BY notification.subject
             ORDER BY min(notification.sent_at)
-            """
+            """,
+            {"campaign": self.campaign},
         )
         for mail in mails:
             print(f"  {mail['subject']}\n    to {mail['recipients']}")

@@ -153,7 +153,7 @@ def run_workflow(dag_bag: DagBag, dsn: str, mail_server: MailServer) -> Workflow
         dag = dag_bag.dags[dag_id]
         run_id = params.pop("run_id", f"test_{next(runs)}")
         dag_run = SimpleNamespace(
-            data_interval_end=None, logical_date=None, run_after=as_of, run_id=run_id, dag_id=dag_id
+            run_type="manual", data_interval_end=None, logical_date=None, run_after=as_of, run_id=run_id, dag_id=dag_id
         )
         summaries = {}
         for task in dag.topological_sort():

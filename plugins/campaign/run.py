@@ -12,6 +12,9 @@ from airflow.sdk.configuration import conf
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+# Airflow's name for the type of a run that an asset event started.
+ASSET_TRIGGERED = "asset_triggered"
+
 
 class RunParameterError(ValueError):
     """A parameter of the run cannot be used; the message names it and says what would do."""
@@ -43,7 +46,8 @@ class Run:
         """Read the run from Airflow's context.
 
         ``as_of`` is the parameter if given, else the end of the run's data interval, else its logical
-        date, else the moment at which it was asked for.
+        date, else the moment at which it was asked for. A run that news asked for works as of its start:
+        Airflow merges news that comes while a run waits into that run, and dates it by the first.
         """
         params, dag_run = context["params"], context["dag_run"]
         return cls(
@@ -53,6 +57,7 @@ class Run:
             as_of=parse_as_of(params.get("as_of"))
             or dag_run.data_interval_end
             or dag_run.logical_date
+            or (dag_run.run_type == ASSET_TRIGGERED and dag_run.start_date)
             or dag_run.run_after,
             campaign=params.get("campaign") or None,
             full=bool(params.get("full")),

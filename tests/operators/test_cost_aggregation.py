@@ -80,7 +80,7 @@ def aggregate(db):
             "dag": dag,
             "task": step,
             "run_id": run_id,
-            "dag_run": SimpleNamespace(data_interval_end=None, logical_date=None, run_after=as_of),
+            "dag_run": SimpleNamespace(run_type="manual", data_interval_end=None, logical_date=None, run_after=as_of),
             "params": params,
         }
         return step.prepare_for_execution().execute(context)

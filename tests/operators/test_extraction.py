@@ -639,7 +639,7 @@ def run_as_airflow_would(dag_bag: DagBag, run_id: str) -> tuple[dict[str, str], 
     """Execute operationMgt by its trigger rules; return the states of its tasks, and of the run by its leaves."""
     dag = dag_bag.dags["operationMgt"]
     dag_run = SimpleNamespace(
-        data_interval_end=None, logical_date=None, run_after=NOW, run_id=run_id, dag_id=dag.dag_id
+        run_type="manual", data_interval_end=None, logical_date=None, run_after=NOW, run_id=run_id, dag_id=dag.dag_id
     )
     params = {"as_of": None, "campaign": None, "full": False, "dry_run": False}
     states: dict[str, str] = {}

@@ -24,7 +24,7 @@ def send(**params: Any) -> dict[str, Any]:
     """Run the step once, as a task of deliveryMgt."""
     with DAG("deliveryMgt", schedule=None) as dag:
         step = NotificationStep(task_id="send_notifications")
-    dag_run = SimpleNamespace(data_interval_end=None, logical_date=None, run_after=AS_OF)
+    dag_run = SimpleNamespace(run_type="manual", data_interval_end=None, logical_date=None, run_after=AS_OF)
     context: Any = {"dag": dag, "task": step, "run_id": "test", "dag_run": dag_run, "params": params}
     return step.execute(context)
 

@@ -411,7 +411,7 @@ def transfer(**arguments: Any) -> dict[str, Any]:
         "task": step,
         "run_id": "test",
         "params": {},
-        "dag_run": SimpleNamespace(data_interval_end=None, logical_date=None, run_after=AS_OF),
+        "dag_run": SimpleNamespace(run_type="manual", data_interval_end=None, logical_date=None, run_after=AS_OF),
     }
     return step.execute(context)
 

@@ -28,7 +28,7 @@ def check_envelopes(as_of: datetime = NOON, params: dict[str, Any] | None = None
     """Run the example of the operator's documentation."""
     with DAG("campaignEnvelopes", schedule=None, template_searchpath=[str(SQL_FOLDER)]) as dag:
         step = StockComputation(task_id="check_envelopes", stock_lines=["envelopes"], **arguments)
-    dag_run = SimpleNamespace(data_interval_end=None, logical_date=as_of, run_after=as_of)
+    dag_run = SimpleNamespace(run_type="manual", data_interval_end=None, logical_date=as_of, run_after=as_of)
     context: Any = {"dag": dag, "task": step, "run_id": "manual", "dag_run": dag_run, "params": params or {}}
     step = step.prepare_for_execution()
     step.render_template_fields(context)

@@ -146,6 +146,7 @@ def test_workflow_of_a_delivery_is_created_started_and_followed(
     summaries = run_workflow("operationMgt", NOW)
     assert summaries["create_workflows"] == {
         "deliveries_without_template": 0,
+        "workflows_corrected": 0,
         "workflows_created": 1,
         "workflows_queued": 1,
         "workflows_waiting": 0,
@@ -339,6 +340,34 @@ def test_delivery_without_workflow_template_fails_with_a_plain_reason(
     before = snapshot(db)
     run_workflow("operationMgt", NOW)
     assert changed_tables(before, snapshot(db)) == {}
+
+
+def test_workflow_that_could_not_be_started_follows_its_corrected_template(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    run_workflow: Workflow,
+    airflow: Airflow,
+    campaign: int,
+    template: int,
+) -> None:
+    delivery = waiting(factory, campaign, template)
+    values = {"campaign_id": campaign, "workflow_template_id": template, "status": "queued"}
+    factory.insert(
+        "workflow", internal_name="blocked", label="B", dag_id="noSuchDag", delivery_id=delivery,
+        conf=Jsonb({"old": 1, "workflow": "blocked", "delivery": "catalog"}), run_id="campaign__blocked",
+        failure="There is no DAG noSuchDag", **values,
+    )  # fmt: skip
+    factory.insert(
+        "workflow", internal_name="unblocked", label="U", dag_id="campaignTargeting", conf=Jsonb({"old": 1}),
+        run_id="campaign__unblocked", delivery_id=delivery, number=9, **values,
+    )  # fmt: skip
+    db.execute("UPDATE campaign.workflow_template SET conf = %s WHERE id = %s", [Jsonb({"lists": ["vip"]}), template])
+    summary = run_workflow("operationMgt", NOW)
+    assert summary["create_workflows"]["workflows_corrected"] == 1
+    assert rows(db, "SELECT internal_name, dag_id, conf FROM campaign.workflow ORDER BY id") == [
+        ("blocked", "campaignTargeting", {"lists": ["vip"], "workflow": "blocked", "delivery": "catalog"}),
+        ("unblocked", "campaignTargeting", {"old": 1}),
+    ]
 
 
 def test_each_targeting_failure_is_told_once(

@@ -66,6 +66,34 @@ told AS (
 
 SELECT count(*) AS deliveries_without_template FROM untargetable;
 
+-- A workflow that could not be started follows its template when that is corrected; what the workflow
+-- itself is for stays.
+WITH corrected AS (
+    UPDATE campaign.workflow AS workflow
+    SET
+        dag_id = template.dag_id,
+        conf = template.conf || jsonb_strip_nulls(
+            jsonb_build_object(
+                'workflow', workflow.conf -> 'workflow',
+                'delivery', workflow.conf -> 'delivery',
+                'as_of', workflow.conf -> 'as_of'
+            )
+        )
+    FROM campaign.workflow_template AS template
+    WHERE
+        workflow.workflow_template_id = template.id
+        AND workflow.status = 'queued'
+        AND workflow.failure IS NOT NULL
+        AND workflow.delivery_id IS NOT NULL
+        AND (
+            workflow.dag_id <> template.dag_id
+            OR workflow.conf - ARRAY['workflow', 'delivery', 'as_of'] <> template.conf
+        )
+    RETURNING workflow.id
+)
+
+SELECT count(*) AS workflows_corrected FROM corrected;
+
 WITH due AS (
     SELECT
         delivery.id,
