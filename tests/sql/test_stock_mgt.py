@@ -145,17 +145,16 @@ class TestConsumption:
             "from 300 to 200: 200 messages, 1 each.",
         ]
 
-    @pytest.mark.parametrize("canceled_at", [NOON + HOUR, None], ids=["at a moment", "without a moment"])
-    def test_canceled_before_it_left(
-        self, house: Warehouse, run_workflow: Workflow, canceled_at: datetime | None
-    ) -> None:
+    @pytest.mark.parametrize("given", [NOON + HOUR, None], ids=["with its moment", "at the moment of the update"])
+    def test_canceled_before_it_left(self, house: Warehouse, run_workflow: Workflow, given: datetime | None) -> None:
         line = house.line("paper")
         delivery = house.delivery(house.uses(line))
         house.extract(delivery, 300, NOON)
         run_workflow("stockMgt", NOON)
-        house.cancel(delivery, canceled_at)
+        house.db.execute("SELECT set_config('campaign.as_of', %s, false)", [(NOON + HOUR).isoformat()])
+        house.cancel(delivery, given)
         run_workflow("stockMgt", NOON + 2 * HOUR)
-        assert house.consumption() == [(delivery, line, 0, 0, canceled_at or NOON)]
+        assert house.consumption() == [(delivery, line, 0, 0, NOON + HOUR)]
         assert house.position(line) == (0, 0, 0, 1000, "ok")
 
     def test_canceled_after_it_left_stays(self, house: Warehouse, run_workflow: Workflow) -> None:
