@@ -368,6 +368,15 @@ def test_workflow_that_could_not_be_started_follows_its_corrected_template(
         ("blocked", "campaignTargeting", {"lists": ["vip"], "workflow": "blocked", "delivery": "catalog"}),
         ("unblocked", "campaignTargeting", {"old": 1}),
     ]
+    # What a person corrects on the workflow itself stays, although it is not what the template says.
+    db.execute(
+        """
+        UPDATE campaign.workflow SET dag_id = 'exampleTwoOffers', status = 'queued', failure = 'x'
+        WHERE internal_name = 'blocked'
+        """
+    )
+    summary = run_workflow("operationMgt", NOW + HOUR)
+    assert summary["create_workflows"]["workflows_corrected"] == 0
 
 
 def test_each_targeting_failure_is_told_once(

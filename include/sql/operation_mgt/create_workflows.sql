@@ -66,8 +66,8 @@ told AS (
 
 SELECT count(*) AS deliveries_without_template FROM untargetable;
 
--- A workflow that could not be started follows its template when that is corrected; what the workflow
--- itself is for stays.
+-- A workflow that could not be started follows its template when that is corrected after it; what the
+-- workflow itself is for stays, and so does what a person corrected on the workflow since.
 WITH corrected AS (
     UPDATE campaign.workflow AS workflow
     SET
@@ -85,6 +85,7 @@ WITH corrected AS (
         AND workflow.status = 'queued'
         AND workflow.failure IS NOT NULL
         AND workflow.delivery_id IS NOT NULL
+        AND template.updated_at > workflow.updated_at
         AND (
             workflow.dag_id <> template.dag_id
             OR workflow.conf - ARRAY['workflow', 'delivery', 'as_of'] <> template.conf
