@@ -362,6 +362,9 @@ def test_workflow_that_could_not_be_started_follows_its_corrected_template(
         run_id="campaign__unblocked", delivery_id=delivery, number=9, **values,
     )  # fmt: skip
     db.execute("UPDATE campaign.workflow_template SET conf = %s WHERE id = %s", [Jsonb({"lists": ["vip"]}), template])
+    factory.campaign(internal_name="elsewhere")
+    elsewhere = run_workflow("operationMgt", NOW, campaign="elsewhere")
+    assert elsewhere["create_workflows"]["workflows_corrected"] == 0
     summary = run_workflow("operationMgt", NOW)
     assert summary["create_workflows"]["workflows_corrected"] == 1
     assert rows(db, "SELECT internal_name, dag_id, conf FROM campaign.workflow ORDER BY id") == [

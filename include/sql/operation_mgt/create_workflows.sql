@@ -90,6 +90,13 @@ WITH corrected AS (
             workflow.dag_id <> template.dag_id
             OR workflow.conf - ARRAY['workflow', 'delivery', 'as_of'] <> template.conf
         )
+        AND (
+            %(campaign)s::text IS NULL
+            OR workflow.campaign_id = (
+                SELECT campaign.id FROM campaign.campaign
+                WHERE campaign.internal_name = %(campaign)s::text
+            )
+        )
     RETURNING workflow.id
 )
 
