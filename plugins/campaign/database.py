@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,14 +32,24 @@ class UnknownCampaignError(LookupError):
 
 
 @contextmanager
-def connect(application_name: str, statement_timeout: timedelta = DEFAULT_STATEMENT_TIMEOUT) -> Iterator[Connection]:
+def connect(
+    application_name: str,
+    statement_timeout: timedelta = DEFAULT_STATEMENT_TIMEOUT,
+    connect_timeout: timedelta | None = None,
+) -> Iterator[Connection]:
     """Open a connection to the campaign database; it is closed, and what is open rolled back, at the end.
 
     :param application_name: shown by pg_stat_activity, like ``budgetMgt.calculate_costs``.
     :param statement_timeout: no single statement may run longer.
+    :param connect_timeout: give up on a server that does not answer; None leaves it to the connection.
     """
+    hook = PostgresHook(postgres_conn_id=CAMPAIGN_CONN_ID)
+    if connect_timeout is not None:
+        settings = deepcopy(hook.connection)
+        settings.extra = json.dumps({"connect_timeout": int(connect_timeout.total_seconds()), **settings.extra_dejson})
+        hook = PostgresHook(connection=settings)
     # The hook declares the driver that Airflow falls back to; with psycopg 3 installed this is its connection.
-    opened = cast("Connection", PostgresHook(postgres_conn_id=CAMPAIGN_CONN_ID).get_conn())
+    opened = cast("Connection", hook.get_conn())
     with closing(opened) as connection:
         # Set here, not in the connection's options: options in a connection's extras would win over
         # ours. The connection check ends a query whose task was killed.

@@ -11,6 +11,7 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from typing import Any
 
+from campaign.run import pages_url
 from campaign.templating import render_file, render_text
 
 # What is said of the conversation, not of one mail: the server closes the channel (RFC 5321), or it wants
@@ -48,7 +49,7 @@ def render_mail(kind: str, facts: dict[str, Any], recipient: dict[str, Any], ui_
     :param recipient: ``label``, ``time_zone`` and ``language`` of who reads it.
     :raises TemplateRefusedError: when a template cannot be rendered.
     """
-    variables = facts | {"recipient": recipient, "ui_url": ui_url}
+    variables = facts | {"recipient": recipient, "ui_url": ui_url, "pages_url": pages_url(ui_url)}
     subject = " ".join(render_file(f"{kind}.subject.j2", variables).split())
     if facts.get("template"):
         return RenderedMail(

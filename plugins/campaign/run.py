@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import Param
 from airflow.sdk.configuration import conf
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 # Airflow's name for the type of a run that an asset event started.
 ASSET_TRIGGERED = "asset_triggered"
+# Where the pages are: their own address, and the one at which Airflow's UI shows them.
+PAGES_PREFIX = "/campaign"
+PAGES_ROUTE = "approvals"
 
 
 class RunParameterError(ValueError):
@@ -83,6 +87,14 @@ class Run:
 def ui_url() -> str:
     """Return the address of the Airflow UI, without a slash at its end; links in messages start with it."""
     return str(conf.get("api", "base_url", fallback="http://localhost:8080")).rstrip("/")
+
+
+def pages_url(base: str) -> str:
+    """Return the address of our pages within the Airflow UI, without a slash at its end; it asks for a login.
+
+    :param base: from :func:`ui_url`. A path in it stands in front of both, the UI and the page that it frames.
+    """
+    return f"{base}/plugin/{PAGES_ROUTE}{urlsplit(base).path}{PAGES_PREFIX}"
 
 
 def parse_as_of(text: str | None) -> datetime | None:

@@ -184,12 +184,23 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION campaign.retry_delivery(delivery bigint) RETURNS void
+LANGUAGE sql AS $$
+    SELECT campaign.retry_delivery($1, NULL)
+$$;
+
+-- The same, with the person who asks for it: the campaign's owner or an administrator. None is a system.
+CREATE OR REPLACE FUNCTION campaign.retry_delivery(delivery bigint, staff bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     retried campaign.delivery;
+    person campaign.staff;
 BEGIN
     retried := campaign.lock_delivery($1);
+    IF $2 IS NOT NULL THEN
+        person := campaign.require_active_staff($2);
+        PERFORM campaign.require_owner_or_admin(retried, person, 'retry');
+    END IF;
     IF retried.status <> 'failed' THEN
         PERFORM campaign.refuse_delivery(retried, 'only one that failed can be sent back to the step that failed.');
     END IF;
@@ -199,7 +210,10 @@ BEGIN
     INSERT INTO campaign.journal (source, campaign_id, delivery_id, message)
     VALUES (
         'deliveryMgt', retried.campaign_id, retried.id,
-        format('Delivery %L was sent back to %s.', retried.label, replace(retried.failed_from, '_', ' '))
+        format(
+            'Delivery %L was sent back to %s%s.',
+            retried.label, replace(retried.failed_from, '_', ' '), ' by ' || person.internal_name
+        )
     );
 END
 $$;

@@ -131,19 +131,13 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WHERE delivery.id = $1
 $$;
 
--- All that a reviewer must know to decide, as it stands. Amounts are text, so that no reader of JSON
--- rounds them.
-CREATE OR REPLACE FUNCTION campaign.approval_facts(approval_id bigint) RETURNS jsonb
+-- What a delivery is and comes to, as it stands. Amounts are text, so that no reader of JSON rounds them.
+CREATE OR REPLACE FUNCTION campaign.delivery_facts(delivery_id bigint) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT jsonb_build_object(
-        'approval_id', approval.id,
-        'approval_kind', approval.kind,
-        'round', approval.round,
-        'deadline_at', approval.deadline_at,
-        'submitted_at', approval.submitted_at,
-        'warnings', to_jsonb(approval.warnings),
         'campaign', campaign.label,
         'program', program.label,
+        'delivery_id', delivery.id,
         'delivery', delivery.label,
         'delivery_name', delivery.internal_name,
         'channel', delivery.channel,
@@ -208,10 +202,26 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
             WHERE file.delivery_id = delivery.id AND file.status = 'current'
         )
     )
-    FROM campaign.approval AS approval
-    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
+    FROM campaign.delivery AS delivery
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
     INNER JOIN campaign.program AS program ON campaign.program_id = program.id
+    WHERE delivery.id = $1
+$$;
+
+-- All that a reviewer must know to decide, as it stands.
+CREATE OR REPLACE FUNCTION campaign.approval_facts(approval_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT
+        campaign.delivery_facts(approval.delivery_id)
+        || jsonb_build_object(
+            'approval_id', approval.id,
+            'approval_kind', approval.kind,
+            'round', approval.round,
+            'deadline_at', approval.deadline_at,
+            'submitted_at', approval.submitted_at,
+            'warnings', to_jsonb(approval.warnings)
+        )
+    FROM campaign.approval AS approval
     WHERE approval.id = $1
 $$;
 
