@@ -13,7 +13,7 @@ import airflow.providers.smtp.hooks.smtp  # noqa: F401
 from airflow.plugins_manager import AirflowPlugin
 
 from campaign import run_listener
-from campaign.run import PAGES_PREFIX, PAGES_ROUTE
+from campaign.run import PAGES_PREFIX
 
 
 class CampaignPlugin(AirflowPlugin):
@@ -28,7 +28,7 @@ class CampaignPlugin(AirflowPlugin):
             "href": f"{PAGES_PREFIX[1:]}/",
             "destination": "nav",
             "nav_top_level": True,
-            "url_route": PAGES_ROUTE,
+            "url_route": "approvals",
             "icon": f"{PAGES_PREFIX[1:]}/static/icon-light.svg",
             "icon_dark_mode": f"{PAGES_PREFIX[1:]}/static/icon-dark.svg",
         }

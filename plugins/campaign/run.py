@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow.sdk import Param
 from airflow.sdk.configuration import conf
@@ -15,9 +14,8 @@ if TYPE_CHECKING:
 
 # Airflow's name for the type of a run that an asset event started.
 ASSET_TRIGGERED = "asset_triggered"
-# Where the pages are: their own address, and the one at which Airflow's UI shows them.
+# Where the API server serves our pages.
 PAGES_PREFIX = "/campaign"
-PAGES_ROUTE = "approvals"
 
 
 class RunParameterError(ValueError):
@@ -90,11 +88,13 @@ def ui_url() -> str:
 
 
 def pages_url(base: str) -> str:
-    """Return the address of our pages within the Airflow UI, without a slash at its end; it asks for a login.
+    """Return the address of our pages, without a slash at its end; it asks for a login and leads on.
 
-    :param base: from :func:`ui_url`. A path in it stands in front of both, the UI and the page that it frames.
+    Not the one at which the UI frames them: that needs the right to see plugins, which FAB gives to few roles.
+
+    :param base: from :func:`ui_url`.
     """
-    return f"{base}/plugin/{PAGES_ROUTE}{urlsplit(base).path}{PAGES_PREFIX}"
+    return base + PAGES_PREFIX
 
 
 def parse_as_of(text: str | None) -> datetime | None:

@@ -48,8 +48,9 @@ app.include_router(deliveries.router)
 @app.middleware("http")
 async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Tell the browser what our pages may do; a page that says it itself is left as it is."""
-    response = await call_next(request)
+    # Asked before: the mount of the static files moves the root.
     is_static = request.url.path.startswith(f"{request.scope.get('root_path', '')}/static/")
+    response = await call_next(request)
     for name, value in (HEADERS | (STATIC_HEADERS if is_static else {})).items():
         response.headers.setdefault(name, value)
     return response

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 
 from campaign.database import Connection, Row
 from campaign.pages.content import html_response
-from campaign.pages.database import reading, select, writing
+from campaign.pages.database import REFUSAL_STATUS, REFUSALS, reading, select, writing
 from campaign.pages.errors import PageError
 from campaign.pages.file_preview import preview_file
 from campaign.pages.guard import form_token, refuse_forgery, require_reader
@@ -24,12 +24,6 @@ Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 COMMENT_LETTERS = 10_000
 # Kinds of approval whose reviewers look at the file.
 FILE_KINDS = ("extraction", "proof")
-# What campaign.decide_approval says no with.
-REFUSALS = (
-    psycopg.errors.ObjectNotInPrerequisiteState,
-    psycopg.errors.InsufficientPrivilege,
-    psycopg.errors.NoDataFound,
-)
 
 
 class Decision(enum.StrEnum):
@@ -54,6 +48,12 @@ def show_content(user: GetUserDep, approval_id: Id, pictures: bool = False) -> R
         reader = require_reader(connection, user)
         approval = _find(connection, reader, approval_id)
         return html_response(connection, approval["delivery_id"], with_pictures=pictures)
+
+
+@router.get("/{approval_id}/decision")
+def lead_back(request: Request, approval_id: Id) -> Response:
+    """Lead to the approval who reloads the answer to an answer, or logs in after one."""
+    return _redirect_to_approval(request)
 
 
 @router.post("/{approval_id}/decision")
@@ -84,6 +84,10 @@ def decide(
     except PageError as error:
         error.kept = comment or None
         raise
+    return _redirect_to_approval(request)
+
+
+def _redirect_to_approval(request: Request) -> Response:
     return RedirectResponse(request.url.path.removesuffix("/decision"), status_code=303)
 
 
@@ -97,10 +101,16 @@ def _show_refusal(
         wanted = "approved" if decision == Decision.APPROVE else "rejected"
         if approval["is_decided_by_reader"] and approval["status"] == wanted:
             # A button pressed twice.
-            return RedirectResponse(request.url.path.removesuffix("/decision"), status_code=303)
+            return _redirect_to_approval(request)
         reason = refusal.diag.message_primary or ""
         return _page(
-            request, user, connection, reader, approval_id, status=409, refusal={"reason": reason, "comment": comment}
+            request,
+            user,
+            connection,
+            reader,
+            approval_id,
+            status=REFUSAL_STATUS[type(refusal)],
+            refusal={"reason": reason, "comment": comment},
         )
 
 

@@ -18,6 +18,13 @@ from campaign.statements import read_statement
 CONNECT_TIMEOUT = timedelta(seconds=5)
 STATEMENT_TIMEOUT = timedelta(seconds=10)
 LOCK_TIMEOUT = timedelta(seconds=5)
+# What the functions of the schema say no with, to a person, and the status that says so in HTTP.
+REFUSAL_STATUS: dict[type[psycopg.Error], int] = {
+    psycopg.errors.ObjectNotInPrerequisiteState: 409,
+    psycopg.errors.InsufficientPrivilege: 403,
+    psycopg.errors.NoDataFound: 404,
+}
+REFUSALS = tuple(REFUSAL_STATUS)
 
 
 @contextmanager
@@ -49,6 +56,8 @@ def _connected() -> Iterator[Connection]:
     try:
         with connect("campaign.pages", STATEMENT_TIMEOUT, CONNECT_TIMEOUT) as connection:
             yield connection
+    except REFUSALS:
+        raise  # some are operational errors to the driver
     except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
         raise PageError(
             503,

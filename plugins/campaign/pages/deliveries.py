@@ -11,9 +11,9 @@ from fastapi.responses import RedirectResponse
 from psycopg import sql
 
 from campaign.database import Connection, Row
-from campaign.pages.approvals import REFUSALS, Id
+from campaign.pages.approvals import Id
 from campaign.pages.content import html_response
-from campaign.pages.database import reading, select, writing
+from campaign.pages.database import REFUSAL_STATUS, REFUSALS, reading, select, writing
 from campaign.pages.errors import PageError
 from campaign.pages.guard import form_token, refuse_forgery, require_reader
 from campaign.pages.rendering import render
@@ -48,6 +48,12 @@ def show_content(user: GetUserDep, delivery_id: Id, pictures: bool = False) -> R
         return html_response(connection, delivery_id, with_pictures=pictures)
 
 
+@router.get("/{delivery_id}/{deed}")
+def lead_back(request: Request, delivery_id: Id, deed: Deed) -> Response:
+    """Lead to the delivery who reloads the answer to a deed, or logs in after one."""
+    return _redirect_to_delivery(request, deed)
+
+
 @router.post("/{delivery_id}/{deed}")
 def act(
     request: Request, user: GetUserDep, delivery_id: Id, deed: Deed, token: Annotated[str, Form()] = ""
@@ -62,8 +68,12 @@ def act(
     except REFUSALS as refusal:
         with reading() as connection:
             reader = require_reader(connection, user)
-            reason = refusal.diag.message_primary
-            return _page(request, user, connection, reader, delivery_id, status=409, refusal=reason)
+            status, reason = REFUSAL_STATUS[type(refusal)], refusal.diag.message_primary
+            return _page(request, user, connection, reader, delivery_id, status=status, refusal=reason)
+    return _redirect_to_delivery(request, deed)
+
+
+def _redirect_to_delivery(request: Request, deed: Deed) -> Response:
     return RedirectResponse(request.url.path.removesuffix(f"/{deed}"), status_code=303)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,7 @@ def money(amount: str | None) -> str:
     """Write an amount with its thousands apart, by spaces that do not break; the facts hold amounts as text."""
     if amount is None:
         return ""
-    whole, dot, minor = amount.partition(".")
-    return f"{int(whole):,}".replace(",", "\N{NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}") + dot + minor
+    return f"{Decimal(amount):,}".replace(",", "\N{NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")
 
 
 @cache
