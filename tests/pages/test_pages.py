@@ -18,7 +18,9 @@ from psycopg.types.json import Jsonb
 
 from campaign.pages import database, guard
 from campaign.pages.app import HEADERS, app
+from tests.conftest import Workflow
 from tests.factories import Factory
+from tests.mail_server import MailServer
 from tests.pages.conftest import OUR_PAGE, Person
 from tests.snapshots import changed_tables, snapshot
 
@@ -742,3 +744,47 @@ def test_airflow_shows_the_pages_in_its_menu(person: Seat, api_server: FastAPI, 
     assert client.get("/api/v2/plugins/importErrors").json()["total_entries"] == 0
     for icon in (view["icon"], view["icon_dark_mode"]):
         assert client.get(f"/{icon}").status_code == 200
+
+
+def test_trouble_of_the_workflows_comes_first_for_supervisors(person: Seat, case: Case) -> None:
+    case.db.execute(
+        "CREATE VIEW campaign.workflow_trouble AS SELECT * FROM (VALUES "
+        "('budgetMgt', now(), 'It <failed>.', 'See its log.')) AS row (workflow, since, message, advice)"
+    )
+    group = case.factory.insert("staff_group", internal_name="supervisors", label="Supervisors")
+    case.factory.insert("staff_group_member", staff_group_id=group, staff_id=case.paul)
+    shown = {name: text_of(person(name).get("/")) for name in ("paul", "admin", "rita")}
+    expected = "Approvals The workflows need attention budgetMgt It &lt;failed&gt;. See its log. For you"
+    assert {name: expected in text for name, text in shown.items()} == {"paul": True, "admin": True, "rita": False}
+
+
+# --- From the mail to the answer
+
+
+def test_mail_leads_to_the_page_where_it_is_answered(
+    person: Seat, case: Case, run_workflow: Workflow, mail_server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/flow/")
+    approval = case.ask("content", body_text="Hello")
+    held = case.delivery(
+        label="Old", status="extraction_pending", contact_date=NOW - timedelta(days=9), approvals_demanded=True
+    )
+    run_workflow("deliveryMgt", NOW)
+    base = "https://airflow.example.com/flow/campaign"
+    links = {
+        (address, link)
+        for address, mail in mail_server.messages
+        for part in mail.iter_parts()
+        for link in re.findall(rf"{base}/\w+/\d+", part.get_content())
+        if f"/{approval}" in link or f"/{held}" in link
+    }
+    assert {
+        ("rita@example.com", f"{base}/approvals/{approval}"),
+        ("olga@example.com", f"{base}/deliveries/{held}"),
+    } <= links
+    for mail in (mail for _, mail in mail_server.messages):
+        for part in mail.iter_parts():
+            assert base in part.get_content()
+    monkeypatch.delenv("AIRFLOW__API__BASE_URL")
+    assert person("rita").get(f"/approvals/{approval}").status_code == 200
+    assert person("olga").get(f"/deliveries/{held}").status_code == 200

@@ -84,6 +84,7 @@ def test_program_has_the_columns_of_plan(db: psycopg.Connection[Any]) -> None:
         "cancel_delivery(bigint, text)",
         "release_delivery(bigint, bigint)",
         "retry_delivery(bigint)",
+        "retry_delivery(bigint, bigint)",
     ],
 )
 def test_function_of_the_contract_exists(db: psycopg.Connection[Any], signature: str) -> None:

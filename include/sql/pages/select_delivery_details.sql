@@ -8,7 +8,7 @@ SELECT
     file.version AS file_version,
     file.created_at AS file_created_at,
     delivery.body_html IS NOT NULL AS has_html,
-    delivery.body_html LIKE '%%<img%%' OR delivery.body_html LIKE '%%url(%%' AS has_pictures,
+    delivery.body_html ~* '<img|url[(]' AS has_pictures,
     (
         SELECT
             jsonb_agg(

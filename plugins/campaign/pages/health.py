@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from campaign.database import Connection, Row
+from campaign.pages.database import select
 
 
 def read_troubles(connection: Connection) -> list[Row]:
-    """Return what is wrong, worst first: rows with ``workflow``, ``message`` and ``advice``; none is good news.
+    """Return what is wrong, longest first: rows with ``workflow``, ``message`` and ``advice``; none is good news.
 
-    The view comes with the watch over the workflows; a database without it has no such news.
+    A database without the view has nobody who watches, and so no such news.
     """
-    return []
+    found = connection.execute("SELECT to_regclass('campaign.workflow_trouble') IS NOT NULL").fetchone()
+    return select(connection, "select_troubles.sql") if found and found[0] else []
