@@ -371,7 +371,7 @@ def test_approval_of_others_is_not_shown(person: Seat, case: Case, path: str) ->
     approval = case.ask("content", body_html="<p>secret</p>", label="Secret")
     response = person("paul").get(path.format(approval))
     assert response.status_code == 403
-    assert "ecret" not in response.text
+    assert "secret" not in response.text.lower()
     assert "submitted to Rita &lt;b&gt;Róża&lt;/b&gt;" in response.text
 
 
@@ -394,6 +394,39 @@ def test_owner_sees_but_does_not_answer(person: Seat, case: Case) -> None:
 def test_what_is_not_there_is_said_to_be_so(person: Seat, case: Case, path: str) -> None:
     response = person("rita").get(path)
     assert (response.status_code, "There is no such" in response.text) == (404, True)
+
+
+KIND_COLUMNS = {
+    "content": {},
+    "target": {},
+    "budget": {"channel": "email", "targeted_count": None, "message_count": None},
+    "extraction": {"status": "file_to_approve"},
+    "proof": {"status": "proof_to_submit"},
+    "start": {"status": "pending_confirmation", "channel": "sms", "body_text": "Hi"},
+}
+
+
+@pytest.mark.parametrize("kind", KIND_COLUMNS)
+def test_every_kind_of_approval_can_be_looked_at_whatever_became_of_it(person: Seat, case: Case, kind: str) -> None:
+    approval = case.ask(kind, **KIND_COLUMNS[kind])
+    shown = {}
+    case.set_clock(NOW + timedelta(days=4))
+    for status in ("pending", "approved", "rejected", "void", "canceled"):
+        decided = {"approved", "rejected"} & {status}
+        case.db.execute(
+            "UPDATE campaign.approval SET status = %s, decided_at = %s, decided_by_id = %s WHERE id = %s",
+            [status, NOW if decided else None, case.paul if decided else None, approval],
+        )
+        text = text_of(person("rita").get(f"/approvals/{approval}"))
+        shown[status] = next(part for part in ("Paul ", "It was due", "What was shown", "There is") if part in text)
+        assert person("olga").get(f"/deliveries/{case.delivery_of(approval)}").status_code == 200
+    assert shown == {
+        "pending": "It was due",
+        "approved": "Paul ",
+        "rejected": "Paul ",
+        "void": "What was shown",
+        "canceled": "There is",
+    }
 
 
 # --- Answers
