@@ -780,15 +780,19 @@ def test_airflow_shows_the_pages_in_its_menu(person: Seat, api_server: FastAPI, 
 
 
 def test_trouble_of_the_workflows_comes_first_for_supervisors(person: Seat, case: Case) -> None:
+    case.db.execute("DROP VIEW IF EXISTS campaign.house_health CASCADE")
     case.db.execute(
-        "CREATE VIEW campaign.workflow_trouble AS SELECT * FROM (VALUES "
-        "('budgetMgt', now(), 'It <failed>.', 'See its log.')) AS row (workflow, since, message, advice)"
+        "CREATE VIEW campaign.house_health AS SELECT * FROM (VALUES"
+        " ('Cost calculation', 'failing', timestamptz '2026-11-02T07:00Z', 'It <failed>.', 'http://ui/dags', FALSE),"
+        " ('Campaign jobs', 'ok', NULL, NULL, NULL, TRUE)"
+        ") AS row (label, state, since, detail, log_url, is_well)"
     )
     group = case.factory.insert("staff_group", internal_name="supervisors", label="Supervisors")
     case.factory.insert("staff_group_member", staff_group_id=group, staff_id=case.paul)
     shown = {name: text_of(person(name).get("/")) for name in ("paul", "admin", "rita")}
-    expected = "Approvals The workflows need attention budgetMgt It &lt;failed&gt;. See its log. For you"
+    expected = "(2 hours ago) It &lt;failed&gt;. Log For you"
     assert {name: expected in text for name, text in shown.items()} == {"paul": True, "admin": True, "rita": False}
+    assert "Campaign jobs" not in shown["admin"]
 
 
 # --- From the mail to the answer

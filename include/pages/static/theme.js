@@ -20,6 +20,17 @@
     // Another site's frame, or no storage: the system decides.
   }
   document.addEventListener("DOMContentLoaded", () => {
+    if ("embedded" in root.dataset) {
+      // A frame may not lead the window elsewhere, but the UI around us may go to one of its own pages.
+      for (const link of document.querySelectorAll("a[data-ui]")) {
+        link.addEventListener("click", (event) => {
+          if (link.origin !== location.origin) return;
+          event.preventDefault();
+          window.parent.history.pushState(null, "", link.href);
+          window.parent.dispatchEvent(new PopStateEvent("popstate"));
+        });
+      }
+    }
     for (const button of document.querySelectorAll("[data-reload]")) {
       button.hidden = false;
       // The UI asks for a login when it starts, and leads back here.

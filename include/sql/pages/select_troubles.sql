@@ -1,8 +1,10 @@
--- What is wrong with the five workflows now: the view of the watch over them.
--- Grain: one row per trouble, longest first. Changes nothing.
+-- What is wrong with the house now: the five workflows, and whether this database may send.
+-- Grain: one row per thing that is not well, in the order of the view. Changes nothing.
 SELECT
-    trouble.workflow,
-    trouble.message,
-    trouble.advice
-FROM campaign.workflow_trouble AS trouble
-ORDER BY trouble.since, trouble.workflow;
+    health.label,
+    health.state,
+    health.since,
+    health.detail,
+    health.log_url
+FROM campaign.house_health AS health
+WHERE NOT health.is_well;

@@ -39,7 +39,8 @@ def reading() -> Iterator[Connection]:
 def writing() -> Iterator[Connection]:
     """Open a connection that may; committed unless something raises."""
     with _connected() as connection, connection.transaction():
-        connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT.total_seconds():.0f}s"])
+        milliseconds = int(LOCK_TIMEOUT.total_seconds() * 1000)
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])
         yield connection
 
 

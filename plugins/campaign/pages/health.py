@@ -1,4 +1,4 @@
-"""What is wrong with the five workflows, for the head of the first page."""
+"""What is wrong with the house, for the head of the first page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from campaign.pages.database import select
 
 
 def read_troubles(connection: Connection) -> list[Row]:
-    """Return what is wrong, longest first: rows with ``workflow``, ``message`` and ``advice``; none is good news.
+    """Return what is wrong with the house, worst first: rows of ``select_troubles.sql``; none is good news.
 
     A database without the view has nobody who watches, and so no such news.
     """
-    found = connection.execute("SELECT to_regclass('campaign.workflow_trouble') IS NOT NULL").fetchone()
+    found = connection.execute("SELECT to_regclass('campaign.house_health') IS NOT NULL").fetchone()
     return select(connection, "select_troubles.sql") if found and found[0] else []
