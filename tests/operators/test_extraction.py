@@ -616,6 +616,37 @@ def test_recipients_deleted_after_the_analysis_are_told(
     ]
 
 
+def test_the_file_is_compared_with_what_the_analysis_counted_and_the_seeds(
+    db: psycopg.Connection[Any], factory: Factory, files: Path, service: int, run_workflow: Workflow
+) -> None:
+    people: list[tuple[Any, Any]] = [("Ann", "A"), ("Bob", "B"), ("Cleo", "C")]
+    for name, message_count in (("whole", 3), ("short", 3), ("unknown", None)):
+        delivery = approved(
+            factory, service, people, internal_name=name, label=name.title(), message_count=message_count
+        )
+        for role in ("seed", "control"):
+            factory.insert("delivery_target", delivery_id=delivery, recipient_id=factory.recipient(), role=role)
+    db.execute(
+        """
+        DELETE FROM campaign.recipient
+        WHERE id = (
+            SELECT max(target.recipient_id)
+            FROM campaign.delivery_target AS target
+            INNER JOIN campaign.delivery ON target.delivery_id = delivery.id
+            WHERE delivery.internal_name = 'short' AND target.role = 'main'
+        )
+        """
+    )
+    assert run_workflow("operationMgt", NOW, dry_run=True)["extract_files"]["rows_to_extract"] == 12
+    run_workflow("operationMgt", NOW)
+    assert db.execute("SELECT file_name, row_count FROM campaign.extraction_file ORDER BY id").fetchall() == [
+        ("whole_20261102.csv", 4), ("short_20261102.csv", 3), ("unknown_20261102.csv", 4),
+    ]  # fmt: skip
+    assert [line[:70] for line in journal(db, "warning")] == [
+        "The target of 'Short' has 4 recipients, its file 3 rows: some recipien",
+    ]
+
+
 def test_storage_that_is_away_keeps_the_delivery_for_the_next_run(
     db: psycopg.Connection[Any],
     factory: Factory,

@@ -28,6 +28,8 @@ NOT_FOR_FILES = {
 }
 # In a line of fixed width nothing is quoted: these two never occur in it, so COPY never quotes.
 UNUSED_QUOTE, UNUSED_DELIMITER = "\x01", "\x02"
+# What must not stand in such a line; each becomes a space.
+ODD_IN_FIXED_WIDTH = "\n\r\t" + UNUSED_QUOTE + UNUSED_DELIMITER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,11 @@ class Layout:
         )
         return line.getvalue()
 
+    def first_line(self) -> bytes:
+        """Return the header as it stands in the file, but in UTF-8; empty when the file has none."""
+        header = self.header()
+        return (header.removesuffix("\n") + self.line_end).encode() if header else b""
+
     def query(self, delivery_id: int, limit: int | None = None) -> sql.Composed:
         """Return the SELECT of the rows: messages and seeds, in the order of recipients."""
         if self.is_fixed_width:
@@ -121,10 +128,11 @@ class Layout:
 def _padded(expression: sql.Composable, width: int, align: str) -> sql.Composed:
     """Return a value filled up, or cut, to its width; line ends and tabs in it become spaces."""
     pad = sql.SQL("lpad" if align == "right" else "rpad")
-    return sql.SQL("{pad}(left(translate(coalesce({value}, ''), {odd}, '   '), {width}), {width})").format(
+    return sql.SQL("{pad}(left(translate(coalesce({value}, ''), {odd}, {spaces}), {width}), {width})").format(
         pad=pad,
         value=expression,
-        odd=sql.Literal("\n\r\t" + UNUSED_QUOTE + UNUSED_DELIMITER),
+        odd=sql.Literal(ODD_IN_FIXED_WIDTH),
+        spaces=sql.Literal(" " * len(ODD_IN_FIXED_WIDTH)),
         width=sql.Literal(width),
     )
 

@@ -13,7 +13,8 @@ from campaign.extraction import ExtractionError
 from campaign.extraction.file_name import make_file_name
 from campaign.extraction.layout import EXTENSIONS
 from campaign.extraction.preview import layout_of, load_facts
-from campaign.extraction.stream import WrittenFile, sync_to_disk, write_rows
+from campaign.extraction.storage import put_in_place, sync_to_disk, temporary_of
+from campaign.extraction.stream import WrittenFile, write_rows
 from campaign.operators.workflow_step import Summary, WorkflowStep
 from campaign.run import Run
 from campaign.statements import read_statement
@@ -137,7 +138,8 @@ class ExtractionStep(WorkflowStep):
         self, connection: Connection, run: Run, row: Row, layout: Layout, folder: ObjectStoragePath
     ) -> WrittenFile | None:
         file_name = row["attempted_file_name"]
-        target, temporary = folder / file_name, folder / f".{file_name}.part"
+        target = folder / file_name
+        temporary = temporary_of(target)
         folder.mkdir(parents=True, exist_ok=True)
         self.log.info("Writing %s for %s", target, row["label"])
         try:
@@ -152,7 +154,7 @@ class ExtractionStep(WorkflowStep):
                     as_of=run.as_of,
                 )
                 sync_to_disk(file)
-            temporary.replace(target)
+            put_in_place(temporary, target)
             recorded = self._record(connection, run, row, layout, str(target), written)
         except BaseException:
             _remove(temporary)
@@ -205,14 +207,8 @@ class ExtractionStep(WorkflowStep):
         return warnings
 
     def _expected_rows(self, connection: Connection, delivery_id: int) -> int:
-        counted = connection.execute(
-            """
-            SELECT count(*) FROM campaign.delivery_target
-            WHERE delivery_id = %s AND role IN ('main', 'seed')
-            """,
-            [delivery_id],
-        ).fetchone()
-        return int(counted[0]) if counted else 0
+        statement = read_statement("operation_mgt/count_extraction_rows.sql")
+        return int(execute_statements(connection, statement, {"delivery_id": delivery_id})[0][0]["row_count"])
 
     def _fail(self, run: Run, delivery_id: int, reason: str) -> None:
         self.log.error("Delivery %d: %s", delivery_id, reason)
@@ -227,7 +223,7 @@ class ExtractionStep(WorkflowStep):
         for attempt in abandoned:
             try:
                 _remove(folder / attempt["file_name"])
-                _remove(folder / f".{attempt['file_name']}.part")
+                _remove(temporary_of(folder / attempt["file_name"]))
             # A folder in the place of the file is a ValueError.
             except (OSError, ValueError) as error:
                 self._warn_of_leftover(connection, run, attempt, error)

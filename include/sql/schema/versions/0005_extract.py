@@ -1,0 +1,13 @@
+"""Seeds of a target are found without reading the target.
+
+Revision ID: 0005_extract
+"""
+
+from campaign.migrate import run_sql_folder
+
+revision = "0005_extract"
+down_revision = "0001_contract"
+
+
+def upgrade() -> None:
+    run_sql_folder(__file__)
