@@ -1,8 +1,10 @@
--- What becomes of each recipient of the target: main, control, or the reason of the exclusion.
+-- What becomes of each recipient of the target: main, control_group, or the reason of the exclusion.
 -- The reasons in their order, each applied to what the ones before it left: opt_out, no_address,
 -- duplicate, control_group, quantity_limit.
 -- Grain: one row per recipient targeted, seeds left out. Rerun: the set is laid anew; the same delivery
 -- gives the same control group and the same choice under a quantity limit.
+-- One pass: each step hands its rows to the next, and nobody reads them twice. Who is excluded has no place in
+-- an order: such rows come last, whatever they hold, and take no place from the others.
 -- Not linted: the linter reads all branches of the Jinja one after the other.
 -- noqa: disable=all
 
@@ -10,126 +12,103 @@ CREATE UNLOGGED TABLE {{ target }} AS
 WITH targeted AS (
     SELECT
         recipient.id AS recipient_id,
-        recipient.opt_out_{{ channel }} AS is_opted_out,
-{% if channel == 'direct_mail' %}
-        coalesce(trim(recipient.last_name), '') <> ''
-        AND coalesce(trim(recipient.address1), '') <> ''
-        AND coalesce(trim(recipient.postal_code), '') <> ''
-        AND coalesce(trim(recipient.city), '') <> '' AS is_reachable,
-        translate(
-            lower(
-                concat_ws(
-                    '|', recipient.last_name, coalesce(recipient.first_name, ''), recipient.address1,
-                    recipient.postal_code, recipient.city, coalesce(recipient.country, '')
-                )
-            ),
-            E' \t.,;:\'"-/', ''
-        ) AS address,
-{% elif channel == 'email' %}
-        coalesce(recipient.email ~ '^[^@\s<>,;]+@[^@\s<>,;]+$', false) AS is_reachable,
-        lower(recipient.email) AS address,
-{% elif channel == 'sms' %}
-        coalesce(recipient.phone ~ '\d', false) AS is_reachable,
-        translate(recipient.phone, ' .-/()', '') AS address,
-{% else %}
-        coalesce(trim(recipient.push_token), '') <> '' AS is_reachable,
-        recipient.push_token AS address,
-{% endif %}
+{% include 'address_of_channel.sql' %}
 {% if order_by %}
-        {{ order_by }} AS control_order
+        {{ order_by }} AS control_order,
 {% else %}
-        hashint8extended(recipient.id, hashtextextended('control:' || %(delivery)s::text, 0)) AS control_order
+        hashint8extended(recipient.id, hashtextextended('control:' || %(delivery)s::text, 0)) AS control_order,
 {% endif %}
+        recipient.opt_out_{{ channel }} AS is_opted_out
     FROM (SELECT DISTINCT recipient_id FROM {{ sources[0] }}) AS source
     INNER JOIN campaign.recipient ON source.recipient_id = recipient.id
     WHERE NOT recipient.is_seed
 ),
 
-distinguished AS (
+addressed AS (
     SELECT
         targeted.recipient_id,
+        targeted.address,
         targeted.control_order,
-        row_number() OVER (
-            PARTITION BY targeted.address COLLATE "C" ORDER BY targeted.recipient_id
-        ) = 1 AS is_first
+        CASE WHEN targeted.is_opted_out THEN 'opt_out' WHEN NOT targeted.is_reachable THEN 'no_address' END AS reason
     FROM targeted
-    WHERE NOT targeted.is_opted_out AND targeted.is_reachable
 ),
 
-{% if has_control %}
+distinguished AS (
+    SELECT
+        addressed.recipient_id,
+        addressed.control_order,
+        coalesce(
+            addressed.reason,
+            CASE
+                -- The address leads: texts in the collation "C" are sorted by their first bytes.
+                WHEN
+                    row_number() OVER (
+                        PARTITION BY addressed.address COLLATE "C", addressed.reason ORDER BY addressed.recipient_id
+                    ) > 1
+                    THEN 'duplicate'
+            END
+        ) AS reason
+    FROM addressed
+),
+
 controlled AS (
     SELECT
         distinguished.recipient_id,
 {% if control_set %}
-        EXISTS (
-            SELECT 1 FROM {{ control_set }} AS control WHERE control.recipient_id = distinguished.recipient_id
-        ) AS is_control
-{% else %}
-        row_number() OVER (
-            ORDER BY
-                distinguished.control_order {% if descending %}DESC {% endif %}NULLS LAST,
-                distinguished.recipient_id
-        ) <= coalesce(
-            %(control_count)s::bigint, round(%(control_share)s::numeric * count(*) OVER ())::bigint
-        ) AS is_control
-{% endif %}
+        coalesce(
+            distinguished.reason, CASE WHEN control.recipient_id IS NOT NULL THEN 'control_group' END
+        ) AS reason
     FROM distinguished
-    WHERE distinguished.is_first
-),
-
-{% else %}
-controlled AS (
-    SELECT
-        distinguished.recipient_id,
-        false AS is_control
+    LEFT JOIN (SELECT DISTINCT recipient_id FROM {{ control_set }}) AS control
+        ON distinguished.recipient_id = control.recipient_id
+{% elif has_control %}
+        coalesce(
+            distinguished.reason,
+            CASE
+                WHEN
+                    row_number() OVER (
+                        ORDER BY
+                            CASE WHEN distinguished.reason IS NULL THEN distinguished.control_order END
+                            {% if descending %}DESC {% endif %}NULLS LAST,
+                            distinguished.reason NULLS FIRST,
+                            distinguished.recipient_id
+                    ) <= coalesce(
+                        %(control_count)s::bigint,
+                        round(
+                            %(control_share)s::numeric * count(*) FILTER (WHERE distinguished.reason IS NULL) OVER ()
+                        )::bigint
+                    )
+                    THEN 'control_group'
+            END
+        ) AS reason
     FROM distinguished
-    WHERE distinguished.is_first
-),
-
-{% endif %}
-{% if has_limit %}
-limited AS (
-    SELECT
-        controlled.recipient_id,
-        row_number() OVER (
-            ORDER BY
-                hashint8extended(
-                    controlled.recipient_id, hashtextextended('quantity:' || %(delivery)s::text, 0)
-                ),
-                controlled.recipient_id
-        ) > %(requested_quantity)s::bigint AS is_above_limit
-    FROM controlled
-    WHERE NOT controlled.is_control
-)
 {% else %}
-limited AS (
-    SELECT
-        controlled.recipient_id,
-        false AS is_above_limit
-    FROM controlled
-    WHERE NOT controlled.is_control
-)
+        distinguished.reason
+    FROM distinguished
 {% endif %}
+)
 
-SELECT
-    targeted.recipient_id,
-    CASE WHEN targeted.is_opted_out THEN 'opt_out' ELSE 'no_address' END AS verdict
-FROM targeted
-WHERE targeted.is_opted_out OR NOT targeted.is_reachable
-UNION ALL
-SELECT
-    distinguished.recipient_id,
-    'duplicate' AS verdict
-FROM distinguished
-WHERE NOT distinguished.is_first
-UNION ALL
 SELECT
     controlled.recipient_id,
-    'control_group' AS verdict
+{% if has_limit %}
+    coalesce(
+        controlled.reason,
+        CASE
+            WHEN
+                row_number() OVER (
+                    ORDER BY
+                        CASE
+                            WHEN controlled.reason IS NULL THEN hashint8extended(
+                                controlled.recipient_id, hashtextextended('quantity:' || %(delivery)s::text, 0)
+                            )
+                        END NULLS LAST,
+                        controlled.recipient_id
+                ) > %(requested_quantity)s::bigint
+                THEN 'quantity_limit'
+            ELSE 'main'
+        END
+    ) AS verdict
+{% else %}
+    coalesce(controlled.reason, 'main') AS verdict
+{% endif %}
 FROM controlled
-WHERE controlled.is_control
-UNION ALL
-SELECT
-    limited.recipient_id,
-    CASE WHEN limited.is_above_limit THEN 'quantity_limit' ELSE 'main' END AS verdict
-FROM limited

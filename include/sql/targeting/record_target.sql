@@ -41,25 +41,34 @@ WHERE
 {% endif %};
 {% endif %}
 
-INSERT INTO campaign.delivery_exclusion (delivery_id, reason, count)
-SELECT
-    %(delivery_id)s::bigint AS delivery_id,
-    judged.verdict AS reason,
-    count(*) AS count
-FROM {{ sources[0] }} AS judged
-WHERE judged.verdict <> 'main'
-GROUP BY judged.verdict;
-
-WITH counted AS (
+WITH verdict AS MATERIALIZED (
     SELECT
-        count(*) AS targeted,
-        count(*) FILTER (WHERE judged.verdict = 'main') AS main,
-        count(*) FILTER (WHERE judged.verdict = 'opt_out') AS opt_out,
-        count(*) FILTER (WHERE judged.verdict = 'no_address') AS no_address,
-        count(*) FILTER (WHERE judged.verdict = 'duplicate') AS duplicate,
-        count(*) FILTER (WHERE judged.verdict = 'control_group') AS control_group,
-        count(*) FILTER (WHERE judged.verdict = 'quantity_limit') AS quantity_limit
+        judged.verdict,
+        count(*) AS count
     FROM {{ sources[0] }} AS judged
+    GROUP BY judged.verdict
+),
+
+counted AS (
+    SELECT
+        coalesce(sum(verdict.count), 0)::bigint AS targeted,
+        coalesce(sum(verdict.count) FILTER (WHERE verdict.verdict = 'main'), 0)::bigint AS main,
+        coalesce(sum(verdict.count) FILTER (WHERE verdict.verdict = 'opt_out'), 0)::bigint AS opt_out,
+        coalesce(sum(verdict.count) FILTER (WHERE verdict.verdict = 'no_address'), 0)::bigint AS no_address,
+        coalesce(sum(verdict.count) FILTER (WHERE verdict.verdict = 'duplicate'), 0)::bigint AS duplicate,
+        coalesce(sum(verdict.count) FILTER (WHERE verdict.verdict = 'control_group'), 0)::bigint AS control_group,
+        coalesce(sum(verdict.count) FILTER (WHERE verdict.verdict = 'quantity_limit'), 0)::bigint AS quantity_limit
+    FROM verdict
+),
+
+excluded_ones AS (
+    INSERT INTO campaign.delivery_exclusion (delivery_id, reason, count)
+    SELECT
+        %(delivery_id)s::bigint AS delivery_id,
+        verdict.verdict AS reason,
+        verdict.count
+    FROM verdict
+    WHERE verdict.verdict <> 'main'
 ),
 
 prepared AS (

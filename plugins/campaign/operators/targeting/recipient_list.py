@@ -29,7 +29,8 @@ class TargetListOperator(TargetOperator):
 
     def statement(self, run: TargetingRun, target: str, sources: list[str]) -> tuple[str, dict[str, Any]]:
         """Return the one statement."""
-        return render_statement("list.sql", target=target), {"lists": list(self.lists)}
+        statement = render_statement("list.sql", target=target, is_several=len(self.lists) > 1)
+        return statement, {"lists": list(self.lists)}
 
 
 def require_lists(connection: Connection, lists: list[str]) -> None:
