@@ -54,6 +54,10 @@ def targeting_params() -> dict[str, Param]:
             True, type=["null", "boolean"], title="Seed addresses",
             description_md="Add the seed addresses to the target.",
         ),
+        "charge_seeds": Param(
+            False, type=["null", "boolean"], title="Seed addresses are charged",
+            description_md="Count the seed addresses as messages: they cost, and take stock. Otherwise they do not.",
+        ),
     }  # fmt: skip
 
 

@@ -79,6 +79,7 @@ def test_sql_of_a_task_lies_under_the_names_of_its_dag_and_task(dag_bag: DagBag)
 
 def test_every_sql_file_is_used() -> None:
     code = "\n".join(path.read_text() for folder in ("dags", "plugins") for path in (PROJECT / folder).rglob("*.py"))
+    code += "\n".join(re.findall(r"{% include '.*' %}", "".join(path.read_text() for path in STATEMENT_FILES)))
     unused = [
         str(path.relative_to(SQL_FOLDER))
         for path in STATEMENT_FILES

@@ -25,7 +25,7 @@ from campaign.operators.targeting import (
     TargetUnionOperator,
 )
 from campaign.operators.targeting.delivery_preparation import DeliveryPreparationError
-from campaign.targeting.criteria import TargetingParameterError
+from campaign.targeting import TargetingParameterError
 from campaign.targeting.sets import MissingSetError, TargetSet
 from tests.factories import Factory
 from tests.targeting import run_targeting
@@ -180,7 +180,21 @@ def test_lists_narrow_and_exclude(db: psycopg.Connection[Any], factory: Factory,
         ({"control_group": {"share": 2}}, r"control_group\.share: 2 must be from 0 to 1"),
         ({"control_group": {"share": 0.1, "count": 2}}, "control_group: must be"),
         ({"control_group": {"count": 2, "order_by": "id; --"}}, r"control_group\.order_by: 'id; --' must be"),
+        ({"control_group": {}}, "control_group: must be"),
+        ({"control_group": 0.1}, "control_group: must be"),
+        ({"control_group": {"count": 2, "descending": "no"}}, r"control_group\.descending: 'no' must be true or false"),
         ({"seeds": "yes"}, "seeds: 'yes' must be true or false"),
+        ({"charge_seeds": 1}, "charge_seeds: 1 must be true or false"),
+        # Nothing that was meant to narrow is taken for nothing: it would be everybody.
+        ({"lists": ""}, "lists: must be a list of internal names"),
+        ({"exclude_lists": {}}, "exclude_lists: must be a list of internal names"),
+        ({"where": {}}, "where: must be a list"),
+        ({"purchases": []}, "purchases: must be an object"),
+        ({"lists": ["a\0"]}, r"lists: 'a\\x00' has characters that no text in the database has"),
+        ({"where": [{"column": "city", "op": "=", "value": "\ud800"}]}, "condition 1: .* has characters that no text"),
+        ({"where": [{"attribute": "\0", "op": "=", "value": 1}]}, "condition 1: .* has characters that no text"),
+        ({"where": [{"attribute": "x", "op": "in", "value": [float("nan")]}]}, "condition 1: nan is no number"),
+        ({"control_group": {"count": 1, "order_by": "attributes.\0"}}, "order_by: .* has characters that no text"),
     ],
 )
 def test_wrong_parameters_are_refused_plainly(
@@ -233,6 +247,19 @@ def test_exclusions_are_counted_by_reason_in_their_order(
     again = target(db, delivery)
     assert again.keys() == {"main", "control"}
     assert (again["main"], again["control"]) != (members["main"], members["control"])
+
+
+def test_seeds_are_judged_by_the_same_rule_and_charged_only_when_said_so(
+    db: psycopg.Connection[Any], factory: Factory, generic: DAG, waiting: int
+) -> None:
+    kept, seed, second = person(factory), person(factory, is_seed=True), person(factory, is_seed=True)
+    person(factory, is_seed=True, last_name=" ")
+    for charged, messages in ((None, 1), (False, 1), (True, 3)):
+        db.execute("UPDATE campaign.delivery SET status = 'targeting_pending'")
+        summary = run_targeting(generic, NOW, delivery="catalog", charge_seeds=charged)["prepare_delivery"]
+        assert (summary["messages"], summary["seeds"]) == (1, 2)
+        assert target(db, waiting) == {"main": [kept], "seed": [seed, second]}
+        assert db.execute("SELECT targeted_count, message_count FROM campaign.delivery").fetchone() == (1, messages)
 
 
 def work_tables(db: psycopg.Connection[Any]) -> list[str]:

@@ -24,21 +24,17 @@ ORDER BY judged.recipient_id;
 INSERT INTO campaign.delivery_target (delivery_id, recipient_id, role)
 SELECT
     %(delivery_id)s::bigint AS delivery_id,
-    recipient.id AS recipient_id,
+    seed.recipient_id,
     'seed' AS role
-FROM campaign.recipient
-WHERE
-    recipient.is_seed
-    AND NOT recipient.opt_out_{{ channel }}
-{% if channel == 'direct_mail' %}
-    AND num_nulls(recipient.last_name, recipient.address1, recipient.postal_code, recipient.city) = 0
-{% elif channel == 'email' %}
-    AND recipient.email IS NOT NULL
-{% elif channel == 'sms' %}
-    AND recipient.phone IS NOT NULL
-{% else %}
-    AND recipient.push_token IS NOT NULL
-{% endif %};
+FROM (
+    SELECT
+        recipient.id AS recipient_id,
+{% include 'address_of_channel.sql' %}
+        recipient.opt_out_{{ channel }} AS is_opted_out
+    FROM campaign.recipient
+    WHERE recipient.is_seed
+) AS seed
+WHERE seed.is_reachable AND NOT seed.is_opted_out;
 {% endif %}
 
 WITH verdict AS MATERIALIZED (
@@ -71,14 +67,20 @@ excluded_ones AS (
     WHERE verdict.verdict <> 'main'
 ),
 
+seeded AS (
+    SELECT count(*) AS seeds
+    FROM campaign.delivery_target AS seed
+    WHERE seed.delivery_id = %(delivery_id)s::bigint AND seed.role = 'seed'
+),
+
 prepared AS (
     UPDATE campaign.delivery AS delivery
     SET
         status = 'target_ready',
         targeted_count = counted.targeted,
-        message_count = counted.main,
+        message_count = counted.main + CASE WHEN %(charge_seeds)s::boolean THEN seeded.seeds ELSE 0 END,
         analysed_at = %(as_of)s::timestamptz
-    FROM counted
+    FROM counted, seeded
     WHERE delivery.id = %(delivery_id)s::bigint AND delivery.status = 'targeting_pending'
     RETURNING delivery.id, delivery.campaign_id, delivery.label
 ),
@@ -109,9 +111,7 @@ SELECT
     counted.control_group,
     counted.quantity_limit,
     counted.main AS messages,
-    (
-        SELECT count(*) FROM campaign.delivery_target AS seed
-        WHERE seed.delivery_id = %(delivery_id)s::bigint AND seed.role = 'seed'
-    ) AS seeds
+    seeded.seeds
 FROM prepared
-CROSS JOIN counted;
+CROSS JOIN counted
+CROSS JOIN seeded;

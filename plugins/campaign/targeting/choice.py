@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from campaign.targeting.criteria import (
-    BOOLEAN_COLUMNS,
-    TEXT_COLUMNS,
-    TargetingParameterError,
-    decimal,
-    whole_number,
-)
+from campaign.targeting import TargetingParameterError
+from campaign.targeting.criteria import BOOLEAN_COLUMNS, TEXT_COLUMNS
+from campaign.targeting.values import decimal, storable, whole_number
 
 KEYS = ("share", "count", "order_by", "descending")
 
@@ -70,12 +66,16 @@ def parse_choice(key: str, value: Mapping[str, Any]) -> Choice:
         raise TargetingParameterError(
             f"{key}.order_by: {order_by!r} must be a column of recipient, or attributes.NAME."
         )
-    return Choice(share=share, count=count, order_by=order_by, descending=bool(value.get("descending")))
+    descending = value.get("descending") or False
+    if not isinstance(descending, bool):
+        raise TargetingParameterError(f"{key}.descending: {descending!r} must be true or false.")
+    return Choice(share=share, count=count, order_by=order_by, descending=descending)
 
 
 def _is_order(name: Any) -> bool:
     if not isinstance(name, str):
         return False
+    storable("order_by", name)
     return name in ("id", *TEXT_COLUMNS, *BOOLEAN_COLUMNS) or (
         name.startswith("attributes.") and len(name) > len("attributes.")
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from psycopg.types.json import Jsonb
+
+from campaign.targeting import TargetingParameterError
+from campaign.targeting.values import day, decimal, names, storable, whole_number
 
 TEXT_COLUMNS = (
     "internal_name", "email", "phone", "first_name", "last_name", "address1", "address2",
@@ -23,11 +24,7 @@ COMPARISONS = ("<", "<=", ">", ">=")
 OPERATORS = ("=", "<>", *COMPARISONS, "in", "not in", "is null", "is not null", "starts with")
 # What operationMgt adds to the parameters of every workflow.
 RUN_KEYS = ("workflow", "delivery", "as_of", "start_planning_date")
-CRITERIA_KEYS = ("purchases", "where", "lists", "exclude_lists", "control_group", "seeds")
-
-
-class TargetingParameterError(ValueError):
-    """The parameters of a targeting run cannot be used; the message names the one, and what would do."""
+CRITERIA_KEYS = ("purchases", "where", "lists", "exclude_lists", "control_group", "seeds", "charge_seeds")
 
 
 @dataclass
@@ -63,7 +60,8 @@ def parse_criteria(parameters: Mapping[str, Any]) -> Criteria:
         exclude_lists=names("exclude_lists", parameters.get("exclude_lists")),
     )
     _add_purchases(criteria, parameters.get("purchases"))
-    where = parameters.get("where") or []
+    where = parameters.get("where")
+    where = [] if where is None else where
     if not isinstance(where, list):
         raise TargetingParameterError("where: must be a list of conditions.")
     for number, condition in enumerate(where, start=1):
@@ -71,16 +69,8 @@ def parse_criteria(parameters: Mapping[str, Any]) -> Criteria:
     return criteria
 
 
-def names(key: str, value: Any) -> list[str]:
-    """Check a list of internal names."""
-    value = value or []
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise TargetingParameterError(f"{key}: must be a list of internal names.")
-    return value
-
-
 def _add_purchases(criteria: Criteria, purchases: Any) -> None:
-    if not purchases:
+    if purchases is None:
         return
     if not isinstance(purchases, dict):
         raise TargetingParameterError('purchases: must be an object like {"min_count": 3}.')
@@ -96,39 +86,14 @@ def _add_purchases(criteria: Criteria, purchases: Any) -> None:
         criteria.needs_a_purchase |= asks_for_purchase and checked != 0
 
 
-def whole_number(key: str, value: Any) -> int:
-    """Check a number of things: whole, not negative."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
-        raise TargetingParameterError(f"{key}: {value!r} must be a whole number, 0 or more.")
-    return value
-
-
-def decimal(key: str, value: Any) -> Decimal:
-    """Check an amount or a share; text keeps its decimals, so "75.10" is better than 75.1."""
-    try:
-        number = Decimal(str(value)) if not isinstance(value, bool) else Decimal("NaN")
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite() or abs(number) >= 10**16:
-        raise TargetingParameterError(f'{key}: {value!r} must be a number like "75.00".')
-    return number
-
-
-def _day(key: str, value: Any) -> date:
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise TargetingParameterError(f"{key}: {value!r} must be a day like 1998-01-01.") from None
-
-
 # key: what is compared, how, the type of the value, its check, whether only a buyer can meet it.
 PURCHASE_RULES: dict[str, tuple[str, str, str, Callable[[str, Any], Any], bool]] = {
     "min_count": ("coalesce(history.purchase_count, 0)", ">=", "bigint", whole_number, True),
     "max_count": ("coalesce(history.purchase_count, 0)", "<=", "bigint", whole_number, False),
     "min_amount": ("coalesce(history.amount, 0)", ">=", "numeric", decimal, True),
     "max_amount": ("coalesce(history.amount, 0)", "<=", "numeric", decimal, False),
-    "last_on_or_after": ("history.last_on", ">=", "date", _day, True),
-    "last_before": ("history.last_on", "<", "date", _day, True),
+    "last_on_or_after": ("history.last_on", ">=", "date", day, True),
+    "last_before": ("history.last_on", "<", "date", day, True),
 }
 
 
@@ -166,6 +131,8 @@ def _value(place: str, operator: str, condition: dict[str, Any]) -> Any:
         raise TargetingParameterError(f"{place}: {operator} takes one value; nothing is compared with null.")
     if operator == "starts with" and not isinstance(value, str):
         raise TargetingParameterError(f"{place}: starts with takes a text.")
+    for one in value if isinstance(value, list) else [value]:
+        storable(place, one)
     return value
 
 
@@ -189,7 +156,7 @@ def _add_column_condition(criteria: Criteria, place: str, column: Any, operator:
 def _add_attribute_condition(criteria: Criteria, place: str, attribute: Any, operator: str, value: Any) -> None:
     if not isinstance(attribute, str) or not attribute:
         raise TargetingParameterError(f"{place}: attribute must be a name.")
-    name = criteria.bind("where", attribute, "text")
+    name = criteria.bind("where", storable(place, attribute), "text")
     as_text = f"(recipient.attributes ->> {name})"
     if operator in ("is null", "is not null", "starts with"):
         criteria.conditions.append(_condition(criteria, operator, value, as_text, as_text, "text"))

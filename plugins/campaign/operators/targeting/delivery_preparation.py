@@ -9,8 +9,8 @@ from psycopg.rows import dict_row
 from campaign.database import Connection, Row, execute_statements
 from campaign.operators.targeting.base import Source, TargetingRun, TargetTask
 from campaign.statements import read_statement
+from campaign.targeting import TargetingParameterError
 from campaign.targeting.choice import Choice, parse_choice
-from campaign.targeting.criteria import TargetingParameterError
 from campaign.targeting.sets import lay_set, render_statement
 
 
@@ -34,7 +34,8 @@ class DeliveryPreparationOperator(TargetTask):
 
     def work(self, connection: Connection, run: TargetingRun) -> dict[str, Any]:
         """Judge the set and record it, in the open transaction."""
-        choice, has_seeds = self._parameters(run)
+        choice = self._control_group(run)
+        has_seeds = _flag(run, "seeds", default=True)
         delivery = self._lock_delivery(connection, run)
         sources = self.source_tables(connection, run)
         verdicts = run.set_of(self.task_id)
@@ -60,6 +61,7 @@ class DeliveryPreparationOperator(TargetTask):
             "as_of": run.as_of,
             "run_id": run.run_id,
             "source": run.dag_id,
+            "charge_seeds": _flag(run, "charge_seeds", default=False),
         }
         self.log.info("%s", statement)
         lay_set(connection, verdicts, statement, binds)
@@ -69,15 +71,12 @@ class DeliveryPreparationOperator(TargetTask):
             self.log.info("%s: %s", name, value)
         return summary
 
-    def _parameters(self, run: TargetingRun) -> tuple[Choice | None, bool]:
-        """Return the control group and whether seeds are added, from the run's parameters."""
-        control_group, seeds = run.parameters.get("control_group"), run.parameters.get("seeds")
-        if seeds is not None and not isinstance(seeds, bool):
-            raise TargetingParameterError(f"seeds: {seeds!r} must be true or false.")
-        choice = None
-        if control_group and len(self.sources) == 1:
-            choice = parse_choice("control_group", control_group)
-        return choice, seeds is not False
+    def _control_group(self, run: TargetingRun) -> Choice | None:
+        """Return the control group that the run's parameters ask for; that of an operator wins."""
+        control_group = run.parameters.get("control_group")
+        if control_group is None or len(self.sources) > 1:
+            return None
+        return parse_choice("control_group", control_group)
 
     def _lock_delivery(self, connection: Connection, run: TargetingRun) -> Row:
         """Return the delivery, locked; it waits for the target of this very run."""
@@ -106,3 +105,11 @@ class DeliveryPreparationOperator(TargetTask):
                 f"{', '.join(delivery['missing_cost_categories'])}. Select them (campaign.delivery_cost), and retry."
             )
         return delivery
+
+
+def _flag(run: TargetingRun, name: str, *, default: bool) -> bool:
+    """Return a parameter of the run that is true or false."""
+    value = run.parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise TargetingParameterError(f"{name}: {value!r} must be true or false.")
+    return default if value is None else value

@@ -7,7 +7,7 @@ from typing import Any
 
 from campaign.database import Connection
 from campaign.operators.targeting.base import TargetingRun, TargetOperator
-from campaign.targeting.criteria import TargetingParameterError
+from campaign.targeting import TargetingParameterError
 from campaign.targeting.sets import render_statement
 
 
