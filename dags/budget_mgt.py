@@ -46,11 +46,17 @@ with DAG(
         task_id="calculate_costs",
         sources=(
             "budget_mgt/take_changes.sql",
-            "budget_mgt/split_costs.sql",
+            "budget_mgt/state_elements.sql",
+            "budget_mgt/price_elements.sql",
+            "budget_mgt/report_problems.sql",
             "budget_mgt/write_expenses.sql",
+            "budget_mgt/write_items.sql",
             "budget_mgt/total_campaigns.sql",
+            "budget_mgt/state_charges.sql",
             "budget_mgt/charge_budgets.sql",
+            "budget_mgt/sum_charges.sql",
         ),
+        chunk_sql="budget_mgt/plan_chunks.sql",
         levels=(
             CostLevel(
                 name="program",

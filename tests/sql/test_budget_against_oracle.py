@@ -52,6 +52,12 @@ CASES = st.lists(
 )
 
 
+@pytest.fixture(autouse=True)
+def small_chunks(dag_bag, monkeypatch):
+    """Cut a full run into many chunks, on two connections."""
+    monkeypatch.setattr(dag_bag.dags["budgetMgt"].get_task("calculate_costs"), "chunk_size", 2)
+
+
 @pytest.fixture
 def world(db):
     world = World(db)

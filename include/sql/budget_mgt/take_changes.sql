@@ -2,8 +2,13 @@
 -- without an edit (a moment of analysis, finish, cancellation or payment that the last run lay before).
 --
 -- Fills the work tables of the transaction: changed_delivery, changed_task, and changed_cost (level, id) for
--- campaigns, programs and plans. A full run, and one for the past, takes all; one limited to a campaign takes
--- that campaign, and leaves the queue to the next run that is not. Rerun: the queue is empty.
+-- campaigns, programs and plans. A full run, and one for the past, takes all: in chunks (plan_chunks.sql), a chunk
+-- its campaigns, and what is above them after the last chunk. A run limited to a campaign takes that campaign, and
+-- leaves the queue to the next run that is not. Rerun: the queue is empty.
+--
+-- Nothing that a cost may name is deleted while costs are calculated: see triggers/budget_references.sql.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('campaign.cost_references', 0));
+
 CREATE TEMPORARY TABLE taken_change (element text, element_id bigint) ON COMMIT DROP;
 CREATE TEMPORARY TABLE changed_delivery (id bigint) ON COMMIT DROP;
 CREATE TEMPORARY TABLE changed_task (id bigint) ON COMMIT DROP;
@@ -12,7 +17,10 @@ CREATE TEMPORARY TABLE calculation ON COMMIT DROP AS
 SELECT
     %(as_of)s::timestamptz AS as_of,
     coalesce((SELECT watermark.as_of FROM campaign.cost_watermark AS watermark), '-infinity') AS seen_until,
-    %(campaign)s::text IS NULL AND (%(full)s::boolean OR %(is_past)s::boolean) AS takes_all,
+    %(campaign)s::text IS NULL AND (%(full)s::boolean OR %(is_past)s::boolean)
+    AND %(first_campaign)s::bigint IS NULL AND NOT %(are_chunks_done)s::boolean AS takes_all,
+    %(campaign)s::text IS NULL AND %(first_campaign)s::bigint IS NULL AS takes_queue,
+    %(campaign)s::text IS NULL AND %(first_campaign)s::bigint IS NULL AND NOT %(are_chunks_done)s::boolean AS takes_due,
     (
         SELECT campaign.id FROM campaign.campaign AS campaign
         WHERE campaign.internal_name = %(campaign)s::text
@@ -21,7 +29,7 @@ SELECT
 -- One statement takes and deletes, so that it sees one state of the queue: what is noted meanwhile stays.
 WITH taken AS (
     DELETE FROM campaign.cost_change
-    WHERE %(campaign)s::text IS NULL AND NOT %(is_past)s::boolean
+    WHERE (SELECT calculation.takes_queue FROM calculation) AND NOT %(is_past)s::boolean
     RETURNING element, element_id
 )
 
@@ -57,8 +65,9 @@ WITH above AS (
     WHERE
         calculation.takes_all
         OR campaign.id = calculation.campaign_id
+        OR campaign.id BETWEEN %(first_campaign)s::bigint AND %(last_campaign)s::bigint
         OR (
-            calculation.campaign_id IS NULL
+            calculation.takes_due
             AND (
                 (campaign.canceled_at > calculation.seen_until AND campaign.canceled_at <= calculation.as_of)
                 OR (
@@ -72,13 +81,13 @@ WITH above AS (
         'program' AS level,
         program.id
     FROM campaign.program AS program
-    WHERE (SELECT calculation.takes_all FROM calculation)
+    WHERE (SELECT calculation.takes_all FROM calculation) OR %(are_chunks_done)s::boolean
     UNION
     SELECT
         'plan' AS level,
         plan.id
     FROM campaign.plan AS plan
-    WHERE (SELECT calculation.takes_all FROM calculation)
+    WHERE (SELECT calculation.takes_all FROM calculation) OR %(are_chunks_done)s::boolean
 )
 
 INSERT INTO changed_cost (level, id)
@@ -95,10 +104,20 @@ SELECT delivery.id
 FROM campaign.delivery AS delivery
 WHERE (SELECT calculation.takes_all FROM calculation);
 
+INSERT INTO changed_delivery (id)
+SELECT delivery.id
+FROM campaign.delivery AS delivery
+WHERE delivery.campaign_id BETWEEN %(first_campaign)s::bigint AND %(last_campaign)s::bigint;
+
 INSERT INTO changed_task (id)
 SELECT task.id
 FROM campaign.task AS task
 WHERE (SELECT calculation.takes_all FROM calculation);
+
+INSERT INTO changed_task (id)
+SELECT task.id
+FROM campaign.task AS task
+WHERE task.campaign_id BETWEEN %(first_campaign)s::bigint AND %(last_campaign)s::bigint;
 
 -- Or what changed. In both tables an element stands once.
 INSERT INTO changed_delivery (id)
@@ -145,21 +164,21 @@ FROM (
     FROM campaign.delivery AS delivery
     CROSS JOIN calculation
     WHERE
-        calculation.campaign_id IS NULL AND calculation.seen_until < calculation.as_of
+        calculation.takes_due AND calculation.seen_until < calculation.as_of
         AND delivery.analysed_at > calculation.seen_until AND delivery.analysed_at <= calculation.as_of
     UNION
     SELECT delivery.id
     FROM campaign.delivery AS delivery
     CROSS JOIN calculation
     WHERE
-        calculation.campaign_id IS NULL AND calculation.seen_until < calculation.as_of
+        calculation.takes_due AND calculation.seen_until < calculation.as_of
         AND delivery.finished_at > calculation.seen_until AND delivery.finished_at <= calculation.as_of
     UNION
     SELECT delivery.id
     FROM campaign.delivery AS delivery
     CROSS JOIN calculation
     WHERE
-        calculation.campaign_id IS NULL AND calculation.seen_until < calculation.as_of
+        calculation.takes_due AND calculation.seen_until < calculation.as_of
         AND delivery.canceled_at > calculation.seen_until AND delivery.canceled_at <= calculation.as_of
     UNION
     SELECT line.delivery_id
@@ -168,10 +187,10 @@ FROM (
     INNER JOIN campaign.invoice_line AS invoice_line ON invoice.id = invoice_line.invoice_id
     INNER JOIN campaign.expense_line AS line ON invoice_line.id = line.invoice_line_id  -- noqa: ST09
     WHERE
-        calculation.campaign_id IS NULL AND line.delivery_id IS NOT NULL
+        calculation.takes_due AND line.delivery_id IS NOT NULL
         AND invoice.paid_at > calculation.seen_until AND invoice.paid_at <= calculation.as_of
 ) AS changed
-WHERE NOT (SELECT calculation.takes_all FROM calculation);
+WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL;
 
 INSERT INTO changed_task (id)
 SELECT changed.id
@@ -221,14 +240,14 @@ FROM (
     FROM campaign.task AS task
     CROSS JOIN calculation
     WHERE
-        calculation.campaign_id IS NULL AND calculation.seen_until < calculation.as_of
+        calculation.takes_due AND calculation.seen_until < calculation.as_of
         AND task.finished_at > calculation.seen_until AND task.finished_at <= calculation.as_of
     UNION
     SELECT task.id
     FROM campaign.task AS task
     CROSS JOIN calculation
     WHERE
-        calculation.campaign_id IS NULL AND calculation.seen_until < calculation.as_of
+        calculation.takes_due AND calculation.seen_until < calculation.as_of
         AND task.canceled_at > calculation.seen_until AND task.canceled_at <= calculation.as_of
     UNION
     SELECT line.task_id
@@ -237,10 +256,10 @@ FROM (
     INNER JOIN campaign.invoice_line AS invoice_line ON invoice.id = invoice_line.invoice_id
     INNER JOIN campaign.expense_line AS line ON invoice_line.id = line.invoice_line_id  -- noqa: ST09
     WHERE
-        calculation.campaign_id IS NULL AND line.task_id IS NOT NULL
+        calculation.takes_due AND line.task_id IS NOT NULL
         AND invoice.paid_at > calculation.seen_until AND invoice.paid_at <= calculation.as_of
 ) AS changed
-WHERE NOT (SELECT calculation.takes_all FROM calculation);
+WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL;
 
 ANALYZE changed_delivery;
 ANALYZE changed_task;
@@ -248,7 +267,7 @@ ANALYZE changed_task;
 INSERT INTO campaign.cost_watermark (as_of)
 SELECT calculation.as_of
 FROM calculation
-WHERE calculation.campaign_id IS NULL AND NOT %(is_past)s::boolean
+WHERE calculation.takes_queue AND NOT %(is_past)s::boolean
 ON CONFLICT (
     is_only_row) DO UPDATE SET as_of = excluded.as_of
 WHERE cost_watermark.as_of < excluded.as_of;

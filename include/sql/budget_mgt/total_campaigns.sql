@@ -168,7 +168,7 @@ WHERE NOT (SELECT calculation.takes_all FROM calculation);
 INSERT INTO campaign.cost_check (campaign_id)
 SELECT costed.id
 FROM campaign_costed AS costed
-WHERE NOT (SELECT calculation.takes_all FROM calculation);
+WHERE NOT %(full)s::boolean;
 
 SELECT count(*) AS campaigns_totalled
 FROM campaign_costed;

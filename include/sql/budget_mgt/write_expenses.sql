@@ -1,14 +1,11 @@
--- Write the expense lines of the changed deliveries and tasks, their split, and the calculated cost of each.
+-- Write the calculated cost of the changed deliveries and tasks, and their expense lines.
 --
 -- Grain: one expense_line per delivery or task that has a service, a cost entered or selected, or is
--- finished; one expense_item per cost structure and kind. Fills the work table split (cost per element).
--- Rerun: only what differs is written.
+-- finished. Fills the work tables share (the split by expense category), costed (cost per element) and item_change
+-- (what is to be written of the splits that stand). Rerun: only what differs is written.
 CREATE TEMPORARY TABLE item_change ON COMMIT DROP AS
 WITH stored AS (
     SELECT
-        item.id,
-        element.kind AS element_kind,
-        element.id AS element_id,
         item.expense_line_id,
         item.cost_structure_id,
         item.kind,
@@ -18,48 +15,80 @@ WITH stored AS (
         item.expense_category_id
     FROM element
     INNER JOIN campaign.expense_item AS item ON element.line_id = item.expense_line_id
-    WHERE NOT (element.is_split AND element.keeps_split)
+    WHERE NOT element.is_new AND NOT (element.is_split AND element.keeps_split)
+),
+
+wanted AS (
+    SELECT
+        new_item.line_id,
+        new_item.cost_structure_id,
+        new_item.kind,
+        new_item.quantity,
+        new_item.amount,
+        new_item.explanation,
+        new_item.expense_category_id
+    FROM new_item
+    WHERE NOT new_item.is_new
 )
 
 SELECT
-    stored.id AS item_id,
-    coalesce(new_item.element_kind, stored.element_kind) AS element_kind,
-    coalesce(new_item.element_id, stored.element_id) AS element_id,
-    new_item.cost_structure_id,
-    new_item.kind,
-    new_item.quantity,
-    new_item.amount,
-    new_item.explanation,
-    new_item.expense_category_id
-FROM new_item
+    coalesce(wanted.line_id, stored.expense_line_id) AS line_id,
+    coalesce(wanted.cost_structure_id, stored.cost_structure_id) AS cost_structure_id,
+    coalesce(wanted.kind, stored.kind) AS kind,
+    wanted.quantity,
+    wanted.amount,
+    wanted.explanation,
+    wanted.expense_category_id,
+    stored.expense_line_id IS NOT NULL AS is_stored
+FROM wanted
 FULL JOIN stored
     ON
-        new_item.line_id = stored.expense_line_id
-        AND new_item.cost_structure_id = stored.cost_structure_id
-        AND new_item.kind = stored.kind
+        wanted.line_id = stored.expense_line_id
+        AND wanted.cost_structure_id = stored.cost_structure_id
+        AND wanted.kind = stored.kind
 WHERE
-    (new_item.quantity, new_item.amount, new_item.explanation, new_item.expense_category_id)
-    IS DISTINCT FROM (stored.quantity, stored.amount, stored.explanation, stored.expense_category_id)
-    OR stored.id IS NULL OR new_item.element_id IS NULL;
+    (wanted.quantity, wanted.amount, wanted.explanation, wanted.expense_category_id)
+    IS DISTINCT FROM (stored.quantity, stored.amount, stored.explanation, stored.expense_category_id);
 
-CREATE TEMPORARY TABLE split ON COMMIT DROP AS
+CREATE TEMPORARY TABLE share ON COMMIT DROP AS
 SELECT
-    new_item.element_kind AS kind,
-    new_item.element_id AS id,
+    new_item.line_id,
+    new_item.expense_category_id,
     sum(new_item.amount) AS amount
 FROM new_item
-GROUP BY new_item.element_kind, new_item.element_id
+GROUP BY new_item.line_id, new_item.expense_category_id
 UNION ALL
 SELECT
-    element.kind,
-    element.id,
+    item.expense_line_id AS line_id,
+    item.expense_category_id,
     sum(item.amount) AS amount
 FROM element
 INNER JOIN campaign.expense_item AS item ON element.line_id = item.expense_line_id
 WHERE element.is_split AND element.keeps_split
-GROUP BY element.kind, element.id;
+GROUP BY item.expense_line_id, item.expense_category_id;
 
 CREATE TEMPORARY TABLE costed ON COMMIT DROP AS
+WITH split AS (
+    SELECT
+        share.line_id,
+        sum(share.amount) AS amount
+    FROM share
+    GROUP BY share.line_id
+),
+
+-- What makes an expense line by its selection alone.
+selected AS (
+    SELECT DISTINCT element.line_id
+    FROM element
+    INNER JOIN campaign.delivery_cost AS selection ON element.id = selection.delivery_id
+    WHERE element.kind = 'delivery' AND element.service_id IS NULL
+    UNION ALL
+    SELECT DISTINCT element.line_id
+    FROM element
+    INNER JOIN campaign.task_cost AS selection ON element.id = selection.task_id
+    WHERE element.kind = 'task' AND element.service_id IS NULL
+)
+
 SELECT
     element.*,  -- noqa: AM04
     CASE
@@ -67,158 +96,85 @@ SELECT
         WHEN element.is_split THEN coalesce(split.amount, 0.00)
         ELSE coalesce(element.provisional, 0.00)
     END AS cost_total,
+    CASE WHEN element.is_split AND element.is_finished THEN %(as_of)s::timestamptz END AS frozen_at,
     NOT element.is_template AND (
         element.service_id IS NOT NULL OR element.is_finished OR element.invoice_line_id IS NOT NULL
-        OR element.provisional IS NOT NULL OR element.real IS NOT NULL
-        OR (
-            element.kind = 'delivery'
-            AND EXISTS (
-                SELECT 1 FROM campaign.delivery_cost AS selection
-                WHERE selection.delivery_id = element.id
-            )
-        )
-        OR (
-            element.kind = 'task'
-            AND EXISTS (
-                SELECT 1 FROM campaign.task_cost AS selection
-                WHERE selection.task_id = element.id
-            )
-        )
+        OR element.provisional IS NOT NULL OR element.real IS NOT NULL OR selected.line_id IS NOT NULL
     ) AS has_line
 FROM element
-LEFT JOIN split ON element.kind = split.kind AND element.id = split.id;
+LEFT JOIN split ON element.line_id = split.line_id
+LEFT JOIN selected ON element.line_id = selected.line_id;
 
-ANALYZE costed;
-
-DELETE FROM campaign.expense_line AS line
-USING costed
-WHERE line.id = costed.line_id AND NOT costed.has_line;
-
-CREATE TEMPORARY TABLE wanted ON COMMIT DROP AS
-SELECT
-    costed.*,  -- noqa: AM04
-    CASE WHEN costed.is_split AND costed.is_finished THEN %(as_of)s::timestamptz END AS frozen_at,
-    changed.element_id IS NOT NULL AS has_new_split
-FROM costed
-LEFT JOIN (  -- noqa: ST05
-    SELECT DISTINCT
-        item_change.element_kind,
-        item_change.element_id
-    FROM item_change
-) AS changed ON costed.kind = changed.element_kind AND costed.id = changed.element_id
-WHERE costed.has_line;
-
-ANALYZE wanted;
-
-MERGE INTO campaign.expense_line AS line
-USING wanted
-    ON wanted.line_id = line.id
-WHEN MATCHED AND (
-    wanted.has_new_split
-    OR (wanted.is_split AND line.computed_at < wanted.analysed_at)
-    OR (wanted.frozen_at IS NULL) <> (line.frozen_at IS NULL)
-    OR (
-        wanted.budget_id, wanted.campaign_id, wanted.provisional, wanted.cost_total, wanted.real,
-        wanted.charged_at
-    ) IS DISTINCT FROM (
-        line.budget_id, line.campaign_id, line.provisional_cost, line.cost_total, line.real_cost,
-        line.charged_at
-    )
-) THEN
-    UPDATE
-        SET
-            budget_id = wanted.budget_id,
-            campaign_id = wanted.campaign_id,
-            provisional_cost = wanted.provisional,
-            cost_total = wanted.cost_total,
-            real_cost = wanted.real,
-            charged_at = wanted.charged_at,
-            computed_at = %(as_of)s::timestamptz,
-            run_id = %(run_id)s::text,
-            frozen_at = CASE WHEN wanted.frozen_at IS NULL THEN NULL ELSE coalesce(line.frozen_at, wanted.frozen_at) END
-WHEN NOT MATCHED THEN INSERT (
-    budget_id, campaign_id, delivery_id, task_id, provisional_cost, cost_total, real_cost, charged_at,
-    computed_at, run_id, frozen_at
-) VALUES (
-    wanted.budget_id,
-    wanted.campaign_id,
-    CASE WHEN wanted.kind = 'delivery' THEN wanted.id END,
-    CASE WHEN wanted.kind = 'task' THEN wanted.id END,
-    wanted.provisional,
-    wanted.cost_total,
-    wanted.real,
-    wanted.charged_at,
-    %(as_of)s::timestamptz,
-    %(run_id)s::text,
-    wanted.frozen_at
-);
-
-DELETE FROM campaign.expense_item AS item
-USING item_change
-WHERE item.id = item_change.item_id AND item_change.kind IS NULL;
-
-UPDATE campaign.expense_item AS item
-SET
-    quantity = item_change.quantity,
-    amount = item_change.amount,
-    explanation = item_change.explanation,
-    expense_category_id = item_change.expense_category_id
-FROM item_change
-WHERE item.id = item_change.item_id AND item_change.kind IS NOT NULL;
-
-INSERT INTO campaign.expense_item (
-    expense_line_id, cost_structure_id, kind, quantity, amount, explanation, expense_category_id
-)
-SELECT
-    line.id,
-    item_change.cost_structure_id,
-    item_change.kind,
-    item_change.quantity,
-    item_change.amount,
-    item_change.explanation,
-    item_change.expense_category_id
-FROM item_change
-INNER JOIN campaign.expense_line AS line ON item_change.element_id = line.delivery_id
-WHERE item_change.item_id IS NULL AND item_change.element_kind = 'delivery'
-UNION ALL
-SELECT
-    line.id,
-    item_change.cost_structure_id,
-    item_change.kind,
-    item_change.quantity,
-    item_change.amount,
-    item_change.explanation,
-    item_change.expense_category_id
-FROM item_change
-INNER JOIN campaign.expense_line AS line ON item_change.element_id = line.task_id
-WHERE item_change.item_id IS NULL AND item_change.element_kind = 'task';
-
-UPDATE campaign.delivery AS delivery
-SET calculated_cost = coalesce(costed.real, costed.cost_total)
-FROM costed
-WHERE
-    costed.kind = 'delivery' AND costed.id = delivery.id AND NOT costed.is_template
-    AND delivery.calculated_cost IS DISTINCT FROM coalesce(costed.real, costed.cost_total);
-
-UPDATE campaign.task AS task
-SET calculated_cost = coalesce(costed.real, costed.cost_total)
-FROM costed
-WHERE
-    costed.kind = 'task' AND costed.id = task.id AND NOT costed.is_template
-    AND task.calculated_cost IS DISTINCT FROM coalesce(costed.real, costed.cost_total);
+ANALYZE share (line_id);
+ANALYZE item_change (line_id, is_stored);
+ANALYZE costed (line_id, kind, id, is_new, level);
 
 -- A template costs nothing, whatever it cost before it became one.
 UPDATE campaign.delivery AS delivery
-SET calculated_cost = NULL
+SET calculated_cost = CASE WHEN NOT costed.is_template THEN coalesce(costed.real, costed.cost_total) END
 FROM costed
 WHERE
-    costed.kind = 'delivery' AND costed.id = delivery.id AND costed.is_template
-    AND delivery.calculated_cost IS NOT NULL;
+    costed.kind = 'delivery' AND costed.id = delivery.id
+    AND costed.old_calculated_cost
+    IS DISTINCT FROM CASE WHEN NOT costed.is_template THEN coalesce(costed.real, costed.cost_total) END;
 
 UPDATE campaign.task AS task
-SET calculated_cost = NULL
+SET calculated_cost = CASE WHEN NOT costed.is_template THEN coalesce(costed.real, costed.cost_total) END
 FROM costed
 WHERE
-    costed.kind = 'task' AND costed.id = task.id AND costed.is_template AND task.calculated_cost IS NOT NULL;
+    costed.kind = 'task' AND costed.id = task.id
+    AND costed.old_calculated_cost
+    IS DISTINCT FROM CASE WHEN NOT costed.is_template THEN coalesce(costed.real, costed.cost_total) END;
 
-SELECT (SELECT count(*) FROM item_change) AS items_changed;
+-- Its items go with it.
+DELETE FROM campaign.expense_line AS line
+USING costed
+WHERE NOT costed.is_new AND line.id = costed.line_id AND NOT costed.has_line;
+
+UPDATE campaign.expense_line AS line
+SET
+    budget_id = costed.budget_id,
+    campaign_id = costed.campaign_id,
+    provisional_cost = costed.provisional,
+    cost_total = costed.cost_total,
+    real_cost = costed.real,
+    charged_at = costed.charged_at,
+    computed_at = %(as_of)s::timestamptz,
+    run_id = %(run_id)s::text,
+    frozen_at = CASE WHEN costed.frozen_at IS NOT NULL THEN coalesce(line.frozen_at, costed.frozen_at) END
+FROM costed
+LEFT JOIN (SELECT DISTINCT item_change.line_id FROM item_change) AS changed ON costed.line_id = changed.line_id
+WHERE
+    NOT costed.is_new AND costed.has_line AND line.id = costed.line_id
+    AND (
+        changed.line_id IS NOT NULL
+        OR (costed.is_split AND line.computed_at < costed.analysed_at)
+        OR (costed.frozen_at IS NULL) <> (line.frozen_at IS NULL)
+        OR (
+            costed.budget_id, costed.campaign_id, costed.provisional, costed.cost_total, costed.real,
+            costed.charged_at
+        ) IS DISTINCT FROM (
+            line.budget_id, line.campaign_id, line.provisional_cost, line.cost_total, line.real_cost,
+            line.charged_at
+        )
+    );
+
+INSERT INTO campaign.expense_line (
+    id, budget_id, campaign_id, delivery_id, task_id, provisional_cost, cost_total, real_cost, charged_at,
+    computed_at, run_id, frozen_at
+)
+SELECT
+    costed.line_id,
+    costed.budget_id,
+    costed.campaign_id,
+    CASE WHEN costed.kind = 'delivery' THEN costed.id END,
+    CASE WHEN costed.kind = 'task' THEN costed.id END,
+    costed.provisional,
+    costed.cost_total,
+    costed.real,
+    costed.charged_at,
+    %(as_of)s::timestamptz,
+    %(run_id)s::text,
+    costed.frozen_at
+FROM costed
+WHERE costed.is_new AND costed.has_line;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,11 +12,13 @@ from jinja2 import Environment, StrictUndefined
 from campaign.database import (
     SQL_FOLDER,
     Connection,
+    Row,
     execute_statements,
     is_for_the_past,
     workflow_transaction,
 )
 from campaign.operators.workflow_step import Summary, WorkflowStep
+from campaign.parallel import map_on_connections
 from campaign.run import Run
 
 if TYPE_CHECKING:
@@ -23,6 +26,18 @@ if TYPE_CHECKING:
 
 REPORT_COLUMN = "report"
 LEVEL_SQL = SQL_FOLDER / "cost_aggregation" / "total_level.sql"
+SETTINGS = {
+    # Our own writing is no news to the queue of changes (triggers/budget_changes.sql).
+    "campaign.cost_bookkeeping": "off",
+    # The work tables of a chunk stay in memory, and what it reads of the others is mostly there too.
+    "temp_buffers": "128MB",
+    "work_mem": "128MB",
+    "random_page_cost": "1.1",
+    # Of a work table, its size matters, not what is in it.
+    "default_statistics_target": "10",
+    # Many statements of a fraction of a second each.
+    "jit": "off",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,22 +102,44 @@ class CostAggregation(WorkflowStep):
 
     A run for the past leaves what is current alone; the step that records history calculates for itself.
 
-    :param sources: SQL files below ``include/sql``, with the binds of :class:`SqlStep` and ``%(dry_run)s``. (templated)
+    A full run of many elements is cut into *chunks*, each calculated by the same sources and levels and committed by
+    itself, on several connections; then once more what is above the chunks and what has changed meanwhile.
+
+    :param sources: SQL files below ``include/sql``, with the binds of :class:`SqlStep` and ``%(dry_run)s``,
+        ``%(first_campaign)s`` and ``%(last_campaign)s`` (of the chunk, else null), ``%(are_chunks_done)s``. (templated)
     :param levels: the levels, from below to the top.
+    :param chunk_sql: SQL file that cuts a full run into chunks of about ``%(chunk_size)s`` elements: rows of
+        ``first_campaign`` and ``last_campaign``. None: a full run is one transaction. (templated)
+    :param chunk_size: how many deliveries and tasks a chunk holds, about.
+    :param connections: how many chunks are calculated at once: as many as the database has cores to spare.
     """
 
-    template_fields: Sequence[str] = ("sources",)
+    template_fields: Sequence[str] = ("sources", "chunk_sql")
     template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers: ClassVar[dict[str, str]] = {"sources": "postgresql"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"sources": "postgresql", "chunk_sql": "postgresql"}
 
-    def __init__(self, *, sources: Sequence[str], levels: Sequence[CostLevel], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        sources: Sequence[str],
+        levels: Sequence[CostLevel],
+        chunk_sql: str | None = None,
+        chunk_size: int = 100_000,
+        connections: int = 2,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(computes_the_past=True, **kwargs)
         self.sources = sources
         self.levels = levels
+        self.chunk_sql = chunk_sql
+        self.chunk_size = chunk_size
+        self.connections = connections
 
     def perform(self, run: Run, context: Context) -> Summary:
         """Calculate and commit."""
         with workflow_transaction(run) as connection:
+            if self.chunk_sql and run.full and run.campaign is None and not is_for_the_past(connection, run):
+                return self.calculate_in_chunks(connection, run, self.chunk_sql)
             return self.rehearse(connection, run, context)
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
@@ -112,12 +149,40 @@ class CostAggregation(WorkflowStep):
             return {"for_the_past": True}
         return self.calculate(connection, run)
 
-    def calculate(self, connection: Connection, run: Run) -> Summary:
-        """Calculate all sources and levels in the open transaction."""
-        binds = run.binds() | {"dry_run": run.dry_run, "is_past": is_for_the_past(connection, run)}
-        # Our own writing is no news to the queue of changes (triggers/budget_changes.sql).
-        connection.execute("SET LOCAL campaign.cost_bookkeeping = 'off'")
-        connection.execute("SET LOCAL work_mem = '128MB'")
+    def calculate_in_chunks(self, connection: Connection, run: Run, chunk_sql: str) -> Summary:
+        """Calculate a full run chunk by chunk, and in the open transaction what is left then."""
+        (chunks,) = execute_statements(connection, chunk_sql, run.binds() | {"chunk_size": self.chunk_size})
+        if len(chunks) < 2:
+            return self.calculate(connection, run)
+        counts: Counter[str] = Counter()
+
+        def calculate_chunk(connection: Connection, chunk: Row) -> Summary:
+            return self.calculate(connection, run, **chunk)
+
+        for summary in map_on_connections(run.application_name, self.connections, calculate_chunk, chunks):
+            counts.update(summary)
+        counts.update(self.calculate(connection, run, are_chunks_done=True))
+        return dict(counts)
+
+    def calculate(
+        self,
+        connection: Connection,
+        run: Run,
+        *,
+        first_campaign: int | None = None,
+        last_campaign: int | None = None,
+        are_chunks_done: bool = False,
+    ) -> Summary:
+        """Calculate all sources and levels in the open transaction: all that changed, or a chunk, or what is left."""
+        binds = run.binds() | {
+            "dry_run": run.dry_run,
+            "is_past": is_for_the_past(connection, run),
+            "first_campaign": first_campaign,
+            "last_campaign": last_campaign,
+            "are_chunks_done": are_chunks_done,
+        }
+        for name, value in SETTINGS.items():
+            connection.execute("SELECT set_config(%s, %s, true)", [name, value])
         summary: Summary = {}
         for statements in (*self.sources, *map(level_sql, self.levels)):
             for rows in execute_statements(connection, statements, binds):
@@ -126,7 +191,7 @@ class CostAggregation(WorkflowStep):
                     if run.task_id == self.task_id:
                         self.log_report([row[REPORT_COLUMN] for row in rows])
                 elif len(rows) == 1:
-                    summary |= rows[0]
+                    summary |= {name: value for name, value in rows[0].items() if isinstance(value, int)}
         return summary
 
     def log_report(self, lines: list[str]) -> None:

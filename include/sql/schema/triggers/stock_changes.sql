@@ -186,8 +186,10 @@ $$;
 CREATE OR REPLACE TRIGGER stock_note_new AFTER INSERT ON campaign.delivery
 REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_new_delivery_volume();
 CREATE OR REPLACE TRIGGER stock_note_changed AFTER UPDATE ON campaign.delivery
-REFERENCING OLD TABLE AS gone NEW TABLE AS written
-FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_changed_delivery_volume();
+REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
+-- What budgetMgt writes on deliveries, their cost, concerns no stock.
+WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
+EXECUTE FUNCTION campaign.note_changed_delivery_volume();
 
 -- Another cost type selected, or one taken away, after the delivery left.
 CREATE OR REPLACE FUNCTION campaign.note_delivery_cost_stock() RETURNS trigger
