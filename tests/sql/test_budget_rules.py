@@ -311,7 +311,6 @@ def test_overrun_is_told_once_per_crossing(world, run_workflow):
             "element": "delivery",
             "label": "large",
             "campaign": "loyalty",
-            "category": None,
             "level": "reserved",
             "amount": "3000.00",
         }
@@ -326,6 +325,25 @@ def test_overrun_is_told_once_per_crossing(world, run_workflow):
     run_workflow("budgetMgt", moment("05 00:00"))
     facts = [facts for _, facts in notices(world, "budget_overrun")]
     assert [(fact["amount_over"], len(fact["lines"])) for fact in facts] == [("2000.00", 1), ("1000.00", 2)]
+
+
+def test_overrun_names_each_element_once_with_its_sum(world, run_workflow):
+    world.delivery("large", provisional_cost=13000)
+    for category, amount in (("paper", 6000), ("postage", 5500)):
+        world.add(
+            "cost_breakdown", delivery_id="large", kind="provisional", expense_category_id=category, amount=amount
+        )
+    world.delivery("larger in one category", provisional_cost=7000)
+    world.task("of the program", program_id="program", provisional_cost=9000, commitment_level="committed")
+    world.set("campaign", "loyalty", fixed_cost=8000)
+    run_workflow("budgetMgt", moment("01 00:00"))
+    ((_, facts),) = notices(world, "budget_overrun")
+    assert [(line["element"], line["label"], line["level"], line["amount"]) for line in facts["lines"]] == [
+        ("delivery", "large", "reserved", "13000.00"),
+        ("task", "of the program", "committed", "9000.00"),
+        ("campaign", "loyalty", "reserved", "8000.00"),
+        ("delivery", "larger in one category", "reserved", "7000.00"),
+    ]
 
 
 def test_budget_without_an_owner_tells_the_supervisors(world, run_workflow):

@@ -21,34 +21,64 @@ WITH crossed AS (
     RETURNING budget_id, amount_over
 ),
 
--- What took it there: what this run charged to it; failing that (the allocation was lowered), the largest.
+-- What took it there, element by element over all expense categories: what this run charged to it; failing that (the
+-- allocation was lowered), all. The largest first.
+element AS (
+    SELECT
+        line.budget_id,
+        line.campaign_id,
+        line.delivery_id,
+        line.task_id,
+        line.level,
+        sum(line.amount) AS amount,
+        coalesce(bool_or(line.run_id = %(run_id)s::text), FALSE) AS is_of_this_run
+    FROM crossed
+    INNER JOIN campaign.budget_charge AS charge ON crossed.budget_id = charge.budget_id AND charge.level <> 'planned'
+    INNER JOIN campaign.cost_line AS line
+        ON
+            charge.budget_id = line.budget_id AND charge.level = line.level
+            AND charge.campaign_id = line.campaign_id
+            AND charge.expense_category_id IS NOT DISTINCT FROM line.expense_category_id
+    GROUP BY line.budget_id, line.campaign_id, line.delivery_id, line.task_id, line.level
+    UNION ALL
+    SELECT
+        line.budget_id,
+        NULL AS campaign_id,
+        NULL AS delivery_id,
+        line.task_id,
+        line.level,
+        sum(line.amount) AS amount,
+        coalesce(bool_or(line.run_id = %(run_id)s::text), FALSE) AS is_of_this_run
+    FROM crossed
+    INNER JOIN campaign.cost_line AS line ON crossed.budget_id = line.budget_id
+    WHERE line.campaign_id IS NULL AND line.level <> 'planned'
+    GROUP BY line.budget_id, line.task_id, line.level
+),
+
 led AS (
     SELECT
-        crossed.budget_id,
+        element.budget_id,
+        element.level,
+        element.amount,
+        element.is_of_this_run,
         campaign.label AS campaign,
-        category.label AS category,
-        line.level,
-        line.amount,
         coalesce(delivery.label, task.label, campaign.label) AS label,
         CASE
-            WHEN line.delivery_id IS NOT NULL THEN 'delivery'
-            WHEN line.task_id IS NOT NULL THEN 'task'
+            WHEN element.delivery_id IS NOT NULL THEN 'delivery'
+            WHEN element.task_id IS NOT NULL THEN 'task'
             ELSE 'campaign'
         END AS element,
         row_number() OVER (
-            PARTITION BY crossed.budget_id
-            ORDER BY coalesce(line.run_id = %(run_id)s::text, FALSE) DESC, line.amount DESC, line.id ASC
+            PARTITION BY element.budget_id
+            ORDER BY
+                element.is_of_this_run DESC, element.amount DESC,
+                element.campaign_id ASC, element.delivery_id ASC, element.task_id ASC
         ) AS place,
-        coalesce(line.run_id = %(run_id)s::text, FALSE) AS is_of_this_run,
-        bool_or(coalesce(line.run_id = %(run_id)s::text, FALSE)) OVER (
-            PARTITION BY crossed.budget_id
-        ) AS has_lines_of_this_run
-    FROM crossed
-    INNER JOIN campaign.cost_line AS line ON crossed.budget_id = line.budget_id AND line.level <> 'planned'
-    LEFT JOIN campaign.delivery AS delivery ON line.delivery_id = delivery.id
-    LEFT JOIN campaign.task AS task ON line.task_id = task.id
-    LEFT JOIN campaign.campaign AS campaign ON line.campaign_id = campaign.id
-    LEFT JOIN campaign.expense_category AS category ON line.expense_category_id = category.id
+        bool_or(element.is_of_this_run) OVER (PARTITION BY element.budget_id) AS has_lines_of_this_run
+    FROM element
+    LEFT JOIN campaign.delivery AS delivery ON element.delivery_id = delivery.id
+    LEFT JOIN campaign.task AS task ON element.task_id = task.id
+    LEFT JOIN campaign.campaign AS campaign ON element.campaign_id = campaign.id
 ),
 
 named AS (
@@ -59,7 +89,6 @@ named AS (
                 'element', led.element,
                 'label', led.label,
                 'campaign', led.campaign,
-                'category', led.category,
                 'level', led.level,
                 'amount', led.amount::text
             )

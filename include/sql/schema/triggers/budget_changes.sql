@@ -3,772 +3,190 @@
 -- One statement trigger per kind of statement, over its transition tables: a bulk update costs its writers
 -- one more pass over its rows, not a call for each. Updates that change no cost are not noted. The
 -- statements of budgetMgt itself are passed over (SET LOCAL campaign.cost_bookkeeping = 'off').
-
+--
+-- The functions and triggers differ in four things only, which the table at the end lists:
+--   table    whose rows change
+--   watched  of an updated row, what must have changed (%1$s: the row)
+--   noted    whose cost follows the row: a query of kind and id. Noted for the row as it is after an insert, as it is
+--            and as it was after an update, as it was after a delete
+--   above    who loses or gains a row that is moved or deleted, kind and column; then the row itself is what is noted
+--            (nothing of it is left to note after a delete)
 CREATE OR REPLACE FUNCTION campaign.announce_cost_change(is_noted boolean) RETURNS void
 LANGUAGE sql AS $$
     SELECT pg_notify('campaign_event', 'budgetMgt') WHERE is_noted
 $$;
 
-CREATE OR REPLACE FUNCTION campaign.note_delivery_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
+CREATE OR REPLACE PROCEDURE campaign.lay_cost_trigger(
+    changed_table text, event text, transition_tables text, noting text
+)
+LANGUAGE plpgsql AS $lay$
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'delivery',
-            written.id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'delivery',
-            written.id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE (
-            written.campaign_id, written.channel, CASE WHEN written.status IN ('finished', 'canceled') THEN written.status END,
-            written.service_id, written.budget_id, written.commitment_level,
-            written.provisional_cost, written.real_cost, written.is_template,
-            written.message_count, written.analysed_at, written.finished_at,
-            written.canceled_at
-        ) IS DISTINCT FROM (
-            gone.campaign_id, gone.channel, CASE WHEN gone.status IN ('finished', 'canceled') THEN gone.status END,
-            gone.service_id, gone.budget_id, gone.commitment_level,
-            gone.provisional_cost, gone.real_cost, gone.is_template,
-            gone.message_count, gone.analysed_at, gone.finished_at,
-            gone.canceled_at
-        )
-        UNION
-        SELECT
-            'campaign',
-            gone.campaign_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE gone.campaign_id IS NOT NULL AND written.campaign_id IS DISTINCT FROM gone.campaign_id
-        UNION
-        SELECT
-            'campaign',
-            written.campaign_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.campaign_id IS NOT NULL AND written.campaign_id IS DISTINCT FROM gone.campaign_id;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'campaign',
-            gone.campaign_id
-        FROM gone
-        WHERE gone.campaign_id IS NOT NULL;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
+    EXECUTE format(
+        $function$
+        CREATE OR REPLACE FUNCTION campaign.%1$I() RETURNS trigger LANGUAGE plpgsql AS $body$
+        BEGIN
+            INSERT INTO campaign.cost_change (element, element_id) %2$s;
+            PERFORM campaign.announce_cost_change(FOUND);
+            RETURN NULL;
+        END
+        $body$
+        $function$,
+        format('note_%s_%s', changed_table, event), noting
+    );
+    EXECUTE format(
+        $trigger$
+        CREATE OR REPLACE TRIGGER note_cost_change_on_%1$s AFTER %1$s ON campaign.%2$I
+        REFERENCING %3$s FOR EACH STATEMENT
+        WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
+        EXECUTE FUNCTION campaign.%4$I()
+        $trigger$,
+        event, changed_table, transition_tables, format('note_%s_%s', changed_table, event)
+    );
 END
-$$;
+$lay$;
 
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.delivery
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_delivery_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.delivery
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_delivery_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.delivery
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_delivery_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_task_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
+DO $$
+DECLARE
+    rule record;
+    moved text;
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'task',
-            written.id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'task',
-            written.id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE (
-            written.campaign_id, written.program_id, CASE WHEN written.status IN ('finished', 'canceled') THEN written.status END,
-            written.days_completed, written.finished_at, written.canceled_at,
-            written.service_id, written.budget_id, written.commitment_level,
-            written.provisional_cost, written.real_cost
-        ) IS DISTINCT FROM (
-            gone.campaign_id, gone.program_id, CASE WHEN gone.status IN ('finished', 'canceled') THEN gone.status END,
-            gone.days_completed, gone.finished_at, gone.canceled_at,
-            gone.service_id, gone.budget_id, gone.commitment_level,
-            gone.provisional_cost, gone.real_cost
-        )
-        UNION
-        SELECT
-            'campaign',
-            gone.campaign_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE gone.campaign_id IS NOT NULL AND written.campaign_id IS DISTINCT FROM gone.campaign_id
-        UNION
-        SELECT
-            'campaign',
-            written.campaign_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.campaign_id IS NOT NULL AND written.campaign_id IS DISTINCT FROM gone.campaign_id
-        UNION
-        SELECT
-            'program',
-            gone.program_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE gone.program_id IS NOT NULL AND written.program_id IS DISTINCT FROM gone.program_id
-        UNION
-        SELECT
-            'program',
-            written.program_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.program_id IS NOT NULL AND written.program_id IS DISTINCT FROM gone.program_id;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'campaign',
-            gone.campaign_id
-        FROM gone
-        WHERE gone.campaign_id IS NOT NULL
-        UNION ALL
-        SELECT DISTINCT
-            'program',
-            gone.program_id
-        FROM gone
-        WHERE gone.program_id IS NOT NULL;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.task
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_task_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.task
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_task_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.task
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_task_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_campaign_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'campaign',
-            written.id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'campaign',
-            written.id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE (
-            written.program_id, written.is_template, CASE WHEN written.status IN ('finished', 'canceled') THEN written.status END,
-            written.ends_at, written.canceled_at, written.budget_id,
-            written.budget_status, written.commitment_level, written.provisional_cost,
-            written.fixed_cost, written.real_cost
-        ) IS DISTINCT FROM (
-            gone.program_id, gone.is_template, CASE WHEN gone.status IN ('finished', 'canceled') THEN gone.status END,
-            gone.ends_at, gone.canceled_at, gone.budget_id,
-            gone.budget_status, gone.commitment_level, gone.provisional_cost,
-            gone.fixed_cost, gone.real_cost
-        )
-        UNION
-        SELECT
-            'program',
-            gone.program_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE gone.program_id IS NOT NULL AND written.program_id IS DISTINCT FROM gone.program_id
-        UNION
-        SELECT
-            'program',
-            written.program_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.program_id IS NOT NULL AND written.program_id IS DISTINCT FROM gone.program_id;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'program',
-            gone.program_id
-        FROM gone
-        WHERE gone.program_id IS NOT NULL;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.campaign
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_campaign_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.campaign
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_campaign_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.campaign
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_campaign_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_program_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'program',
-            written.id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'program',
-            written.id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE (
-            written.plan_id, written.budget_id, written.provisional_cost,
-            written.real_cost
-        ) IS DISTINCT FROM (
-            gone.plan_id, gone.budget_id, gone.provisional_cost,
-            gone.real_cost
-        )
-        UNION
-        SELECT
-            'plan',
-            gone.plan_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE gone.plan_id IS NOT NULL AND written.plan_id IS DISTINCT FROM gone.plan_id
-        UNION
-        SELECT
-            'plan',
-            written.plan_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.plan_id IS NOT NULL AND written.plan_id IS DISTINCT FROM gone.plan_id;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'plan',
-            gone.plan_id
-        FROM gone
-        WHERE gone.plan_id IS NOT NULL;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.program
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_program_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.program
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_program_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.program
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_program_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_plan_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'plan',
-            written.id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'plan',
-            written.id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE (
-            written.provisional_cost, written.real_cost
-        ) IS DISTINCT FROM (
-            gone.provisional_cost, gone.real_cost
+    FOR rule IN
+        SELECT *
+        FROM (
+            VALUES
+            (
+                'delivery', 'SELECT ''delivery'', %1$s.id', ARRAY['campaign'],
+                '%1$s.campaign_id, %1$s.channel, %1$s.service_id, %1$s.budget_id, %1$s.commitment_level, '
+                '%1$s.provisional_cost, %1$s.real_cost, %1$s.is_template, %1$s.message_count, %1$s.analysed_at, '
+                '%1$s.finished_at, %1$s.canceled_at, '
+                'CASE WHEN %1$s.status IN (''finished'', ''canceled'') THEN %1$s.status END'
+            ),
+            (
+                'task', 'SELECT ''task'', %1$s.id', ARRAY['campaign', 'program'],
+                '%1$s.campaign_id, %1$s.program_id, %1$s.days_completed, %1$s.finished_at, %1$s.canceled_at, '
+                '%1$s.service_id, %1$s.budget_id, %1$s.commitment_level, %1$s.provisional_cost, %1$s.real_cost, '
+                'CASE WHEN %1$s.status IN (''finished'', ''canceled'') THEN %1$s.status END'
+            ),
+            (
+                'campaign', 'SELECT ''campaign'', %1$s.id', ARRAY['program'],
+                '%1$s.program_id, %1$s.is_template, %1$s.ends_at, %1$s.canceled_at, %1$s.budget_id, '
+                '%1$s.budget_status, %1$s.commitment_level, %1$s.provisional_cost, %1$s.fixed_cost, %1$s.real_cost, '
+                'CASE WHEN %1$s.status IN (''finished'', ''canceled'') THEN %1$s.status END'
+            ),
+            (
+                'program', 'SELECT ''program'', %1$s.id', ARRAY['plan'],
+                '%1$s.plan_id, %1$s.budget_id, %1$s.provisional_cost, %1$s.real_cost'
+            ),
+            ('plan', 'SELECT ''plan'', %1$s.id', ARRAY[]::text [], '%1$s.provisional_cost, %1$s.real_cost'),
+            (
+                'delivery_cost', 'SELECT ''delivery'', %1$s.delivery_id', NULL,
+                '%1$s.delivery_id, %1$s.cost_type_id, %1$s.surcharge, %1$s.expense_category_id'
+            ),
+            (
+                'task_cost', 'SELECT ''task'', %1$s.task_id', NULL,
+                '%1$s.task_id, %1$s.cost_type_id, %1$s.surcharge, %1$s.expense_category_id'
+            ),
+            (
+                'cost_breakdown',
+                'SELECT CASE WHEN %1$s.delivery_id IS NOT NULL THEN ''delivery'' WHEN %1$s.task_id IS NOT NULL '
+                'THEN ''task'' ELSE ''campaign'' END, coalesce(%1$s.delivery_id, %1$s.task_id, %1$s.campaign_id)',
+                NULL,
+                '%1$s.delivery_id, %1$s.task_id, %1$s.campaign_id, %1$s.kind, %1$s.expense_category_id, %1$s.amount'
+            ),
+            (
+                'cost_structure', 'SELECT ''cost_type'', %1$s.cost_type_id', NULL,
+                '%1$s.cost_type_id, %1$s.basis, %1$s.method, %1$s.amount, %1$s.batch_size, %1$s.whole_batches, '
+                '%1$s.beyond_amount'
+            ),
+            (
+                'cost_threshold',
+                'SELECT ''cost_type'', structure.cost_type_id FROM campaign.cost_structure AS structure '
+                'WHERE structure.id = %1$s.cost_structure_id',
+                NULL, '%1$s.cost_structure_id, %1$s.up_to, %1$s.amount'
+            ),
+            (
+                'cost_category', 'SELECT ''service'', %1$s.service_id', NULL,
+                '%1$s.service_id, %1$s.channel, %1$s.label, %1$s.selection_required'
+            ),
+            (
+                'cost_type',
+                'SELECT ''service'', category.service_id FROM campaign.cost_category AS category '
+                'WHERE category.id = %1$s.cost_category_id',
+                NULL, '%1$s.cost_category_id, %1$s.selected_by_default'
+            ),
+            ('budget', 'SELECT ''budget'', %1$s.id', NULL, '%1$s.currency'),
+            (
+                'invoice',
+                'SELECT CASE WHEN line.delivery_id IS NOT NULL THEN ''delivery'' ELSE ''task'' END, '
+                'coalesce(line.delivery_id, line.task_id) FROM campaign.invoice_line AS invoice_line '
+                'INNER JOIN campaign.expense_line AS line ON invoice_line.id = line.invoice_line_id '
+                'WHERE invoice_line.invoice_id = %1$s.id',
+                NULL, '%1$s.status, %1$s.paid_at'
+            ),
+            (
+                'invoice_line',
+                'SELECT CASE WHEN line.delivery_id IS NOT NULL THEN ''delivery'' ELSE ''task'' END, '
+                'coalesce(line.delivery_id, line.task_id) FROM campaign.expense_line AS line '
+                'WHERE line.invoice_line_id = %1$s.id',
+                NULL, '%1$s.invoice_id, %1$s.amount'
+            ),
+            (
+                'expense_line',
+                'SELECT CASE WHEN %1$s.delivery_id IS NOT NULL THEN ''delivery'' ELSE ''task'' END, '
+                'coalesce(%1$s.delivery_id, %1$s.task_id)',
+                NULL, '%1$s.invoice_line_id'
+            )
+        ) AS rules (changed_table, noted, above, watched)
+    LOOP
+        IF rule.changed_table NOT IN ('budget', 'invoice', 'invoice_line', 'expense_line') THEN
+            CALL campaign.lay_cost_trigger(
+                rule.changed_table, 'insert', 'NEW TABLE AS written',
+                format(
+                    'SELECT DISTINCT noted.* FROM written CROSS JOIN LATERAL (%s) AS noted (element, element_id)',
+                    format(rule.noted, 'written')
+                )
+            );
+        END IF;
+        -- The row and, when it moved, whoever lost and gained it; or, where it is part of another, that as it is and was.
+        IF rule.above IS NULL THEN
+            moved := format('%s UNION ALL %s', format(rule.noted, 'written'), format(rule.noted, 'gone'));
+        ELSE
+            SELECT concat_ws(
+                ', ', format('VALUES (%L, written.id)', rule.changed_table),
+                string_agg(
+                    format(
+                        '(%1$L, CASE WHEN written.%1$s_id IS DISTINCT FROM gone.%1$s_id THEN %2$s.%1$s_id END)',
+                        above.element, side.name
+                    ),
+                    ', '
+                )
+            ) INTO moved
+            FROM unnest(rule.above) AS above (element)
+            CROSS JOIN (VALUES ('written'), ('gone')) AS side (name);
+        END IF;
+        CALL campaign.lay_cost_trigger(
+            rule.changed_table, 'update', 'OLD TABLE AS gone NEW TABLE AS written',
+            format(
+                'SELECT %s noted.* FROM written INNER JOIN gone ON written.id = gone.id '
+                'CROSS JOIN LATERAL (%s) AS noted (element, element_id) '
+                'WHERE (%s) IS DISTINCT FROM (%s) AND noted.element_id IS NOT NULL',
+                CASE WHEN rule.above IS NULL THEN 'DISTINCT' END,
+                moved, format(rule.watched, 'written'), format(rule.watched, 'gone')
+            )
         );
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
+        IF rule.changed_table NOT IN ('plan', 'budget', 'invoice', 'invoice_line', 'expense_line') THEN
+            SELECT coalesce(
+                string_agg(format('SELECT %1$L, gone.%1$s_id WHERE gone.%1$s_id IS NOT NULL', above.element), ' UNION ALL '),
+                format(rule.noted, 'gone')
+            ) INTO moved
+            FROM unnest(rule.above) AS above (element);
+            CALL campaign.lay_cost_trigger(
+                rule.changed_table, 'delete', 'OLD TABLE AS gone',
+                format('SELECT DISTINCT noted.* FROM gone CROSS JOIN LATERAL (%s) AS noted (element, element_id)', moved)
+            );
+        END IF;
+    END LOOP;
 END
 $$;
 
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.plan
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_plan_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.plan
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_plan_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_delivery_cost_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'delivery',
-            written.delivery_id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'delivery',
-            written.delivery_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE (
-            written.delivery_id, written.cost_type_id, written.surcharge,
-            written.expense_category_id
-        ) IS DISTINCT FROM (
-            gone.delivery_id, gone.cost_type_id, gone.surcharge,
-            gone.expense_category_id
-        )
-        UNION
-        SELECT
-            'delivery',
-            gone.delivery_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.delivery_id <> gone.delivery_id;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'delivery',
-            gone.delivery_id
-        FROM gone;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.delivery_cost
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_delivery_cost_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.delivery_cost
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_delivery_cost_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.delivery_cost
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_delivery_cost_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_task_cost_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'task',
-            written.task_id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'task',
-            written.task_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE (
-            written.task_id, written.cost_type_id, written.surcharge,
-            written.expense_category_id
-        ) IS DISTINCT FROM (
-            gone.task_id, gone.cost_type_id, gone.surcharge,
-            gone.expense_category_id
-        )
-        UNION
-        SELECT
-            'task',
-            gone.task_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.task_id <> gone.task_id;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'task',
-            gone.task_id
-        FROM gone;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.task_cost
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_task_cost_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.task_cost
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_task_cost_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.task_cost
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_task_cost_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_cost_breakdown_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            CASE WHEN written.delivery_id IS NOT NULL THEN 'delivery' WHEN written.task_id IS NOT NULL THEN 'task' ELSE 'campaign' END,
-            coalesce(written.delivery_id, written.task_id, written.campaign_id)
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            CASE WHEN written.delivery_id IS NOT NULL THEN 'delivery' WHEN written.task_id IS NOT NULL THEN 'task' ELSE 'campaign' END,
-            coalesce(written.delivery_id, written.task_id, written.campaign_id)
-        FROM written
-        UNION
-        SELECT DISTINCT
-            CASE WHEN gone.delivery_id IS NOT NULL THEN 'delivery' WHEN gone.task_id IS NOT NULL THEN 'task' ELSE 'campaign' END,
-            coalesce(gone.delivery_id, gone.task_id, gone.campaign_id)
-        FROM gone;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            CASE WHEN gone.delivery_id IS NOT NULL THEN 'delivery' WHEN gone.task_id IS NOT NULL THEN 'task' ELSE 'campaign' END,
-            coalesce(gone.delivery_id, gone.task_id, gone.campaign_id)
-        FROM gone;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.cost_breakdown
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_breakdown_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.cost_breakdown
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_breakdown_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.cost_breakdown
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_breakdown_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_cost_structure_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'cost_type',
-            written.cost_type_id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'cost_type',
-            written.cost_type_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE (
-            written.cost_type_id, written.basis, written.method,
-            written.amount, written.batch_size, written.whole_batches,
-            written.beyond_amount
-        ) IS DISTINCT FROM (
-            gone.cost_type_id, gone.basis, gone.method,
-            gone.amount, gone.batch_size, gone.whole_batches,
-            gone.beyond_amount
-        )
-        UNION
-        SELECT
-            'cost_type',
-            gone.cost_type_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.cost_type_id <> gone.cost_type_id;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'cost_type',
-            gone.cost_type_id
-        FROM gone;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.cost_structure
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_structure_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.cost_structure
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_structure_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.cost_structure
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_structure_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_cost_threshold_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'cost_type',
-            structure.cost_type_id
-        FROM written
-        INNER JOIN campaign.cost_structure AS structure ON written.cost_structure_id = structure.id;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'cost_type',
-            structure.cost_type_id
-        FROM written
-        INNER JOIN campaign.cost_structure AS structure ON written.cost_structure_id = structure.id
-        UNION
-        SELECT DISTINCT
-            'cost_type',
-            structure.cost_type_id
-        FROM gone
-        INNER JOIN campaign.cost_structure AS structure ON gone.cost_structure_id = structure.id;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'cost_type',
-            structure.cost_type_id
-        FROM gone
-        INNER JOIN campaign.cost_structure AS structure ON gone.cost_structure_id = structure.id;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.cost_threshold
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_threshold_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.cost_threshold
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_threshold_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.cost_threshold
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_threshold_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_cost_category_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'service',
-            written.service_id
-        FROM written;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'service',
-            written.service_id
-        FROM written
-        UNION
-        SELECT DISTINCT
-            'service',
-            gone.service_id
-        FROM gone;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'service',
-            gone.service_id
-        FROM gone;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.cost_category
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_category_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.cost_category
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_category_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.cost_category
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_category_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_cost_type_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'service',
-            category.service_id
-        FROM written
-        INNER JOIN campaign.cost_category AS category ON written.cost_category_id = category.id;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'service',
-            category.service_id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        INNER JOIN campaign.cost_category AS category ON category.id IN (written.cost_category_id, gone.cost_category_id)
-        WHERE (written.cost_category_id, written.selected_by_default) IS DISTINCT FROM (gone.cost_category_id, gone.selected_by_default);
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT DISTINCT
-            'service',
-            category.service_id
-        FROM gone
-        INNER JOIN campaign.cost_category AS category ON gone.cost_category_id = category.id;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_insert AFTER INSERT ON campaign.cost_type
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_type_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.cost_type
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_type_change();
-CREATE OR REPLACE TRIGGER note_cost_change_on_delete AFTER DELETE ON campaign.cost_type
-REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_cost_type_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_budget_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            'budget',
-            written.id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.currency <> gone.currency;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.budget
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_budget_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_invoice_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            CASE WHEN line.delivery_id IS NOT NULL THEN 'delivery' ELSE 'task' END,
-            coalesce(line.delivery_id, line.task_id)
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        INNER JOIN campaign.invoice_line AS invoice_line ON written.id = invoice_line.invoice_id
-        INNER JOIN campaign.expense_line AS line ON invoice_line.id = line.invoice_line_id
-        WHERE (written.status, written.paid_at) IS DISTINCT FROM (gone.status, gone.paid_at);
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.invoice
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_invoice_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_invoice_line_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            CASE WHEN line.delivery_id IS NOT NULL THEN 'delivery' ELSE 'task' END,
-            coalesce(line.delivery_id, line.task_id)
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        INNER JOIN campaign.expense_line AS line ON written.id = line.invoice_line_id
-        WHERE (written.invoice_id, written.amount) IS DISTINCT FROM (gone.invoice_id, gone.amount);
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.invoice_line
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_invoice_line_change();
-
-CREATE OR REPLACE FUNCTION campaign.note_expense_line_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        INSERT INTO campaign.cost_change (element, element_id)
-        SELECT
-            CASE WHEN written.delivery_id IS NOT NULL THEN 'delivery' ELSE 'task' END,
-            coalesce(written.delivery_id, written.task_id)
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE written.invoice_line_id IS DISTINCT FROM gone.invoice_line_id;
-    END IF;
-    PERFORM campaign.announce_cost_change(FOUND);
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE TRIGGER note_cost_change_on_update AFTER UPDATE ON campaign.expense_line
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_expense_line_change();
+DROP PROCEDURE campaign.lay_cost_trigger;
