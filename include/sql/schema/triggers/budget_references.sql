@@ -24,7 +24,7 @@ BEGIN
             TG_ARGV[place], TG_ARGV[place + 1]
         ) INTO named;
         IF named IS NOT NULL THEN
-            RAISE EXCEPTION 'The % with id % cannot be deleted: a % names it.', TG_TABLE_NAME, named, TG_ARGV[place]
+            RAISE EXCEPTION 'The % with id % cannot be deleted: a row of % names it.', TG_TABLE_NAME, named, TG_ARGV[place]
                 USING ERRCODE = 'foreign_key_violation', TABLE = TG_ARGV[place], COLUMN = TG_ARGV[place + 1];
         END IF;
     END LOOP;
