@@ -181,10 +181,12 @@ class Bench:
         self.as_of += timedelta(minutes=1)
         self.sql(CHANGE, round=number, stock_lines=STOCK_LINES, as_of=self.as_of)
 
-    def empty_positions(self) -> None:
-        self.sql("DELETE FROM campaign.stock_balance")
+    def change_all(self) -> None:
+        """Change every stock line, so that every position has to be written anew."""
+        self.sql("UPDATE campaign.stock_line SET initial_quantity = initial_quantity + 1")
         self.connection.autocommit = True
-        self.connection.execute("VACUUM campaign.stock_balance")
+        for table in ("stock_line", "stock_balance", "stock_line_queue"):
+            self.connection.execute(f"VACUUM campaign.{table}")
         self.connection.autocommit = False
 
     def measure(self) -> dict[str, float]:
@@ -199,7 +201,7 @@ class Bench:
 
         for number in range(ROUNDS):
             timed("by hand", lambda: self.sql(BY_HAND))
-            self.empty_positions()
+            self.change_all()
             written = timed("full, all written", lambda: self.run("compute_positions", full=True))
             assert written["positions_changed"] == STOCK_LINES, written
             self.run("record_history", "alert_lines")

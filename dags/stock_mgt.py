@@ -53,7 +53,7 @@ with DAG(
     compute_positions = StockComputation(
         task_id="compute_positions",
         sql="stock_mgt/compute_positions.sql",
-        doc_md="Sums the ledger of each changed stock line, and proves that other positions are their sums.",
+        doc_md="Sums the ledger of each changed stock line, and proves that all other positions are their sums.",
     )
     record_history = StockComputation(
         task_id="record_history",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import zlib
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -90,6 +91,27 @@ class TestConsumption:
         factory.insert("delivery_cost", delivery_id=delivery, cost_type_id=other)
         run_workflow("stockMgt", NOON + HOUR)
         assert house.scalar("SELECT sum(quantity) FROM campaign.stock_consumption") == 100
+
+    def test_default_that_comes_or_goes_after_the_file_left(
+        self, db: psycopg.Connection[Any], house: Warehouse, run_workflow: Workflow
+    ) -> None:
+        house.uses(house.line("paper", 1000), 2)
+        [(service, channel)] = house.rows("SELECT service_id, channel FROM campaign.cost_category")
+        delivery = house.delivery(service_id=service, channel=channel)
+        house.extract(delivery, 100, NOON)
+        consumed = []
+        for change in (
+            "SELECT 1",
+            "UPDATE campaign.cost_type SET selected_by_default = true",
+            "UPDATE campaign.cost_type SET selected_by_default = false",
+            "INSERT INTO campaign.cost_type (cost_category_id, label, stock_line_id, selected_by_default) "
+            "SELECT cost_category_id, 'Default', stock_line_id, true FROM campaign.cost_type",
+            "UPDATE campaign.delivery SET service_id = NULL",
+        ):
+            db.execute(change)
+            run_workflow("stockMgt", NOON)
+            consumed.append(house.scalar("SELECT consumed FROM campaign.stock_position"))
+        assert consumed == [0, 200, 0, 100, 0]
 
     def test_extracted_file_takes_messages_times_units(self, house: Warehouse, run_workflow: Workflow) -> None:
         envelopes, paper = house.line("envelopes"), house.line("paper", 40_000)
@@ -590,6 +612,109 @@ class TestBalance:
         run_workflow("stockMgt", NOON)
         house.db.execute("UPDATE campaign.stock_balance SET received = 5")
         assert run_workflow("stockMgt", NOON, full=True)["compute_positions"]["positions_not_balanced"] == 1
+
+
+class TestBalanceOfALargeLedger:
+    """Above 5,000 consumptions a routine run sums the rows of the lines that changed; it proves all the same."""
+
+    LINES = 60
+
+    @pytest.fixture
+    def lines(self, house: Warehouse, run_workflow: Workflow) -> list[int]:
+        """Make 6,000 consumptions and 60 orders on 60 lines, and let the first run of the day prove them."""
+        lines = [house.line(f"line-{number}", 10_000, 0) for number in range(self.LINES)]
+        campaign = house.factory.campaign()
+        house.db.execute(
+            """
+            WITH delivery AS (
+                INSERT INTO campaign.delivery (internal_name, label, campaign_id, channel)
+                SELECT concat('past-', n), 'Past', %(campaign)s, 'direct_mail' FROM generate_series(1, 100) AS n
+                RETURNING id
+            )
+            INSERT INTO campaign.stock_consumption (stock_line_id, campaign_id, delivery_id, quantity, consumed_at)
+            SELECT line, %(campaign)s, delivery.id, 10, %(moment)s
+            FROM delivery CROSS JOIN unnest(%(lines)s::bigint[]) AS line
+            """,
+            {"campaign": campaign, "lines": lines, "moment": NOON - HOUR},
+        )
+        for line in lines:
+            house.order(line, "2026-11-01", 7)
+        house.db.execute("ANALYZE campaign.stock_consumption")
+        run_workflow("stockMgt", NOON)
+        assert house.journal("error") == []
+        return lines
+
+    @pytest.mark.parametrize(
+        "tampering",
+        [
+            "UPDATE campaign.stock_balance SET consumed = consumed - 3 WHERE stock_line_id = {line}",
+            "UPDATE campaign.stock_balance SET consumed = consumed - 3, received = received - 3 "
+            "WHERE stock_line_id = {line}",
+            "DELETE FROM campaign.stock_balance WHERE stock_line_id = {line}",
+            "SET session_replication_role = replica; "
+            "UPDATE campaign.stock_consumption SET quantity = 13 WHERE stock_line_id = {line}",
+            "SET session_replication_role = replica; "
+            "DELETE FROM campaign.stock_consumption WHERE id = "
+            "(SELECT max(id) FROM campaign.stock_consumption WHERE stock_line_id = {line})",
+            "SET session_replication_role = replica; "
+            "UPDATE campaign.stock_order SET quantity = 8 WHERE stock_line_id = {line}",
+            "SET session_replication_role = replica; DELETE FROM campaign.stock_order WHERE stock_line_id = {line}",
+            "ALTER TABLE campaign.stock_consumption DISABLE TRIGGER ALL; "
+            "UPDATE campaign.stock_consumption SET quantity = 13 WHERE stock_line_id = {line}; "
+            "ALTER TABLE campaign.stock_consumption ENABLE TRIGGER ALL",
+            "ALTER TABLE campaign.stock_order DISABLE TRIGGER USER; "
+            "UPDATE campaign.stock_order SET quantity = 8 WHERE stock_line_id = {line}",
+        ],
+    )
+    def test_whatever_is_written_behind_its_back_is_found_by_the_next_run(
+        self, house: Warehouse, run_workflow: Workflow, lines: list[int], tampering: str
+    ) -> None:
+        line = lines[zlib.crc32(tampering.encode()) % self.LINES]
+        with psycopg.connect(house.db.info.dsn, autocommit=True) as somebody:
+            somebody.execute(tampering.format(line=line))
+        summary = run_workflow("stockMgt", NOON + HOUR)["compute_positions"]
+        assert summary == {"positions_changed": 1, "positions_not_balanced": 1}
+        [error] = house.journal("error")
+        name = house.scalar("SELECT label FROM campaign.stock_line WHERE id = %s", line)
+        assert error.startswith(f"The position of the stock line {name} (Warehouse (warehouse)) was ")
+        assert house.rows(
+            """
+            SELECT stock_line_id FROM campaign.stock_position AS position WHERE (received, consumed) IS DISTINCT FROM (
+                (SELECT coalesce(sum(quantity), 0) FROM campaign.stock_order
+                WHERE stock_line_id = position.stock_line_id),
+                (SELECT coalesce(sum(quantity), 0) FROM campaign.stock_consumption
+                WHERE stock_line_id = position.stock_line_id)
+            )
+            """
+        ) == []  # fmt: skip
+        run_workflow("stockMgt", NOON + 2 * HOUR)
+        assert len(house.journal("error")) == 1
+
+    def test_ledger_that_was_emptied(self, house: Warehouse, run_workflow: Workflow, lines: list[int]) -> None:
+        house.db.execute("TRUNCATE campaign.stock_consumption")
+        assert run_workflow("stockMgt", NOON + HOUR)["compute_positions"]["positions_not_balanced"] == self.LINES
+        assert house.position(lines[0]) == (7, 0, 0, 10_007, "ok")
+
+    def test_what_changes_as_it_may_is_no_error(
+        self, house: Warehouse, run_workflow: Workflow, lines: list[int]
+    ) -> None:
+        house.order(lines[3], "2026-11-01", 100)
+        house.extract(house.delivery(house.uses(lines[4])), 50, NOON)
+        run_workflow("stockMgt", NOON + HOUR)
+        assert house.position(lines[3]) == (107, 1000, 0, 9107, "ok")
+        assert house.position(lines[4]) == (7, 1050, 0, 8957, "ok")
+        assert house.journal("error") == []
+
+    def test_forged_with_its_proof_is_found_by_the_first_run_of_the_next_day(
+        self, house: Warehouse, run_workflow: Workflow, lines: list[int]
+    ) -> None:
+        """It takes the position and the sum that it is proven against: the rows themselves are read once a day."""
+        house.db.execute(
+            "UPDATE campaign.stock_balance SET consumed = 0, ledger[3] = 0 WHERE stock_line_id = %s", [lines[9]]
+        )
+        for hours, found in ((1, 0), (24, 1), (25, 0)):
+            summary = run_workflow("stockMgt", NOON + hours * HOUR)
+            assert summary["compute_positions"]["positions_not_balanced"] == found
 
 
 class TestScope:

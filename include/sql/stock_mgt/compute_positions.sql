@@ -1,7 +1,10 @@
 -- Computes the position of each stock line whose ledger changed, as the sum of its orders and consumptions,
--- and proves the others: a position that is not the sum of its ledger, though nobody noted a change, is an
--- error in the journal, and put right. The first run of a day proves every line, and so does `full`; of a ledger
--- of more than 5,000 lines the other runs of the day prove a share of about that size each, in turn.
+-- and proves all others: a position that is not the sum of its ledger, though nobody noted a change, is an
+-- error in the journal, and put right.
+-- Proven is each line in each run, against the sum that was made of its ledger's rows when they last changed
+-- (stock_balance.ledger); a ledger cannot change unnoted, for its triggers fire in every session. Where they do
+-- not count, because somebody switched them off or the ledger is small, in the first run of a day and with
+-- `full`, every line is proven against the rows themselves.
 -- Grain: one row per stock line. Rerun: a position that is the sum already is not written.
 
 WITH campaign_line AS (
@@ -20,149 +23,100 @@ taken AS (
             %(campaign)s::text IS NULL
             OR queue.stock_line_id IN (SELECT campaign_line.stock_line_id FROM campaign_line)
         )
-    RETURNING queue.stock_line_id
+    RETURNING queue.stock_line_id, queue.is_noted
 ),
 
-last_line AS (
-    SELECT max(stock_line.id) AS id
-    FROM campaign.stock_line AS stock_line
-),
-
-shares AS (
+proof AS (
     SELECT
-        last_line.id AS last_id,
-        CASE
-            WHEN %(full)s::boolean OR recorded.as_of IS NULL THEN 1
-            ELSE greatest(1, ceil(ledger.reltuples / 5000))::bigint
-        END AS count
-    FROM pg_catalog.pg_class AS ledger
-    CROSS JOIN last_line
-    LEFT JOIN campaign.stock_history_day AS recorded
-        ON recorded.as_of = campaign.stock_day(%(as_of)s::timestamptz)
-    WHERE ledger.oid = 'campaign.stock_consumption'::regclass
+        campaign.stock_day(%(as_of)s::timestamptz) AS proven_on,
+        campaign.stock_ledger_watch() AS watch,
+        (
+            SELECT ledger.reltuples < 5000
+            FROM pg_catalog.pg_class AS ledger
+            WHERE ledger.oid = 'campaign.stock_consumption'::regclass
+        ) AS is_small
 ),
 
-turn AS (
+whole AS (
+    -- Whether every line is proven against its rows.
     SELECT
-        shares.last_id,
-        shares.count,
-        floor(extract(EPOCH FROM %(as_of)s::timestamptz) / 3600)::bigint %% shares.count AS number
-    FROM shares
-),
-
--- The share of this hour: the stock lines in a range of ids.
-share AS (
-    SELECT
-        turn.last_id * turn.number / turn.count AS after_id,
-        turn.last_id * (turn.number + 1) / turn.count AS up_to_id
-    FROM turn
+        %(full)s::boolean
+        OR proof.is_small
+        OR NOT EXISTS (
+            SELECT 1
+            FROM campaign.stock_proof AS proven
+            WHERE proven.proven_on = proof.proven_on AND proven.watch = proof.watch
+        ) AS is_due
+    FROM proof
 ),
 
 due AS (
     SELECT
         candidate.stock_line_id,
-        bool_or(candidate.is_changed) AS is_changed
+        bool_and(candidate.is_noted) AS is_noted
     FROM (
         SELECT
             taken.stock_line_id,
-            TRUE AS is_changed
+            taken.is_noted
         FROM taken
         UNION ALL
         SELECT
-            stock_line.id AS stock_line_id,
-            FALSE AS is_changed
-        FROM campaign.stock_line AS stock_line
-        INNER JOIN share ON stock_line.id > share.after_id AND stock_line.id <= share.up_to_id
-        WHERE NOT %(is_past)s::boolean AND %(campaign)s::text IS NULL
+            balance.stock_line_id,
+            FALSE AS is_noted
+        FROM campaign.stock_balance AS balance
+        WHERE
+            balance.ledger IS DISTINCT FROM ARRAY[balance.initial_quantity, balance.received, balance.consumed]
+            AND NOT %(is_past)s::boolean
+            AND (
+                %(campaign)s::text IS NULL
+                OR balance.stock_line_id IN (SELECT campaign_line.stock_line_id FROM campaign_line)
+            )
         UNION ALL
         SELECT
             campaign_line.stock_line_id,
-            FALSE AS is_changed
+            NULL AS is_noted
         FROM campaign_line
-        WHERE %(full)s::boolean AND NOT %(is_past)s::boolean
+        CROSS JOIN whole
+        WHERE whole.is_due AND NOT %(is_past)s::boolean
     ) AS candidate
     GROUP BY candidate.stock_line_id
 ),
 
-computed AS (
-    SELECT
-        stock_line.id,
-        stock_line.stock_id,
-        stock_line.label,
-        stock_line.initial_quantity,
-        stock_line.alert_level,
-        due.is_changed,
-        coalesce(received.quantity, 0)::bigint AS received,
-        coalesce(on_order.quantity, 0)::bigint AS on_order,
-        coalesce(consumed.quantity, 0)::bigint AS consumed
-    FROM due
-    INNER JOIN campaign.stock_line AS stock_line ON due.stock_line_id = stock_line.id
-    LEFT JOIN LATERAL (
-        SELECT sum(stock_order.quantity) AS quantity
-        FROM campaign.stock_order AS stock_order
-        WHERE stock_order.stock_line_id = stock_line.id AND stock_order.received_at IS NOT NULL
-    ) AS received ON TRUE
-    LEFT JOIN LATERAL (
-        SELECT sum(stock_order.quantity) AS quantity
-        FROM campaign.stock_order AS stock_order
-        WHERE
-            stock_order.stock_line_id = stock_line.id
-            AND stock_order.received_at IS NULL
-            -- On order since it was ordered; one that was entered after its day, all the time before.
-            AND (
-                stock_order.ordered_at <= %(as_of)s::timestamptz
-                OR stock_order.ordered_at >= campaign.stock_day_start(stock_order.delivery_on)
-            )
-    ) AS on_order ON TRUE
-    LEFT OUTER JOIN LATERAL (
-        SELECT sum(consumption.quantity) AS quantity
-        FROM campaign.stock_consumption AS consumption
-        WHERE consumption.stock_line_id = stock_line.id
-    ) AS consumed ON TRUE
-),
-
 changed AS (
     SELECT
-        computed.id AS stock_line_id,
-        computed.stock_id,
-        computed.label,
-        computed.initial_quantity,
-        computed.received,
-        computed.consumed,
-        computed.on_order,
-        computed.alert_level,
-        computed.is_changed,
-        balance.in_stock AS in_stock_before,
-        balance.state AS state_before,
-        NOT computed.is_changed AND (balance.initial_quantity, balance.received, balance.consumed)
-        <> (computed.initial_quantity, computed.received, computed.consumed) AS is_difference,
-        computed.initial_quantity + computed.received - computed.consumed AS in_stock
-    FROM computed
-    LEFT OUTER JOIN campaign.stock_balance AS balance ON computed.id = balance.stock_line_id
-    WHERE
-        balance.stock_line_id IS NULL
-        OR (
-            balance.initial_quantity,
-            balance.received,
-            balance.consumed,
-            balance.on_order,
-            balance.alert_level
-        ) IS DISTINCT FROM (
-            computed.initial_quantity, computed.received, computed.consumed, computed.on_order,
-            computed.alert_level
-        )
+        difference.*,
+        stock_line.label,
+        stock_line.stock_id,
+        difference.initial_quantity + difference.received - difference.consumed AS in_stock,
+        -- What stood there was not the sum of the ledger as it is; or, if that changed as it may, as it was.
+        difference.position_before
+        <> CASE WHEN due.is_noted THEN difference.ledger_before ELSE difference.ledger END AS is_difference
+    FROM
+        campaign.stock_position_differences(
+            %(as_of)s::timestamptz,
+            CASE
+                WHEN
+                    %(is_past)s::boolean
+                    OR %(campaign)s::text IS NOT NULL
+                    OR NOT (SELECT whole.is_due FROM whole)
+                    THEN array(SELECT listed.stock_line_id FROM due AS listed)
+            END
+        ) AS difference
+    INNER JOIN campaign.stock_line AS stock_line ON difference.stock_line_id = stock_line.id
+    LEFT OUTER JOIN due ON difference.stock_line_id = due.stock_line_id
 ),
 
 written AS (
     INSERT INTO campaign.stock_balance AS balance
-    (stock_line_id, initial_quantity, received, consumed, on_order, alert_level)
+    (stock_line_id, initial_quantity, received, consumed, on_order, alert_level, ledger)
     SELECT
         changed.stock_line_id,
         changed.initial_quantity,
         changed.received,
         changed.consumed,
         changed.on_order,
-        changed.alert_level
+        changed.alert_level,
+        changed.ledger
     FROM changed
     ON CONFLICT (stock_line_id) DO UPDATE
         SET
@@ -171,7 +125,28 @@ written AS (
             consumed = excluded.consumed,
             on_order = excluded.on_order,
             alert_level = excluded.alert_level,
+            ledger = excluded.ledger,
             revision = excluded.revision
+),
+
+proven AS (
+    INSERT INTO campaign.stock_proof AS proven (proven_on, watch)
+    SELECT
+        proof.proven_on,
+        proof.watch
+    FROM proof
+    CROSS JOIN whole
+    WHERE
+        whole.is_due
+        AND %(campaign)s::text IS NULL
+        AND NOT %(is_past)s::boolean
+        AND EXISTS (
+            SELECT 1
+            FROM campaign.stock_line
+        )
+    ON CONFLICT (is_only) DO UPDATE
+        SET proven_on = excluded.proven_on, watch = excluded.watch
+        WHERE (proven.proven_on, proven.watch) <> (excluded.proven_on, excluded.watch)
 ),
 
 -- What is worth a sentence: every difference, and the first of the others.

@@ -40,10 +40,41 @@ BEGIN
     ),
 
     consumptions AS (
+        -- What stood then and still stands is recorded.
         SELECT
             consumption.stock_line_id,
             consumption.quantity
-        FROM campaign.stock_consumption_as_of(moment) AS consumption
+        FROM campaign.stock_consumption AS consumption
+        INNER JOIN campaign.delivery_volume AS volume
+            ON
+                consumption.delivery_id = volume.delivery_id
+                AND volume.valid_from <= moment
+                AND volume.valid_until = 'infinity'
+        WHERE NOT EXISTS (
+            SELECT 1
+            FROM campaign.stock_delivery_queue AS queue
+            WHERE queue.delivery_id = volume.delivery_id
+        )
+        UNION ALL
+        -- What stood then and does not any more, or is not recorded yet, is computed.
+        SELECT
+            consumption.stock_line_id,
+            consumption.quantity
+        FROM
+            campaign.stock_consumption_as_of(
+                moment,
+                array(
+                    SELECT volume.delivery_id
+                    FROM campaign.delivery_volume AS volume
+                    WHERE
+                        volume.valid_from <= moment
+                        AND volume.valid_until > moment
+                        AND volume.valid_until < 'infinity'
+                    UNION
+                    SELECT queue.delivery_id
+                    FROM campaign.stock_delivery_queue AS queue
+                )
+            ) AS consumption
         UNION ALL
         -- Lines that another system brought along, of deliveries that never left here.
         SELECT

@@ -169,15 +169,21 @@ DECLARE
             AND (
                 written.status, written.extracted_at, written.started_at, written.finished_at,
                 written.canceled_at, written.message_count, written.channel, written.campaign_id,
-                written.is_template
+                written.is_template, written.service_id
             ) IS DISTINCT FROM (
                 gone.status, gone.extracted_at, gone.started_at, gone.finished_at, gone.canceled_at,
-                gone.message_count, gone.channel, gone.campaign_id, gone.is_template
+                gone.message_count, gone.channel, gone.campaign_id, gone.is_template, gone.service_id
             )
     );
 BEGIN
     IF cardinality(changed) > 0 THEN
         PERFORM campaign.note_delivery_volumes(changed);
+        -- Another service has other cost types that are selected by default.
+        INSERT INTO campaign.stock_delivery_queue (delivery_id)
+        SELECT written.id
+        FROM written
+        INNER JOIN gone ON written.id = gone.id
+        WHERE written.id = ANY(changed) AND written.service_id IS DISTINCT FROM gone.service_id;
     END IF;
     RETURN NULL;
 END
@@ -235,6 +241,31 @@ $$;
 CREATE OR REPLACE TRIGGER stock_note_units AFTER UPDATE ON campaign.cost_type
 REFERENCING OLD TABLE AS gone NEW TABLE AS written
 FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_cost_type_stock();
+
+-- A cost type that is selected by default, or is not any more: it concerns the deliveries of its service.
+CREATE OR REPLACE FUNCTION campaign.note_default_cost_type_stock() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign.stock_delivery_queue (delivery_id)
+    SELECT DISTINCT delivery.id
+    FROM changed
+    INNER JOIN campaign.cost_category AS category ON changed.cost_category_id = category.id
+    INNER JOIN campaign.delivery AS delivery
+        ON category.service_id = delivery.service_id AND category.channel = delivery.channel
+    INNER JOIN campaign.delivery_volume AS volume ON delivery.id = volume.delivery_id
+    WHERE changed.selected_by_default AND changed.stock_line_id IS NOT NULL AND delivery.finished_at IS NULL;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_default AFTER INSERT ON campaign.cost_type
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
+CREATE OR REPLACE TRIGGER stock_note_default_new AFTER UPDATE ON campaign.cost_type
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
+CREATE OR REPLACE TRIGGER stock_note_default_old AFTER UPDATE ON campaign.cost_type
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
+CREATE OR REPLACE TRIGGER stock_note_default_gone AFTER DELETE ON campaign.cost_type
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
 
 -- Lines whose ledger changed.
 CREATE OR REPLACE FUNCTION campaign.note_stock_line() RETURNS trigger
@@ -299,3 +330,73 @@ CREATE OR REPLACE TRIGGER stock_note_new AFTER INSERT ON campaign.stock_line
 REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_new_stock_line();
 CREATE OR REPLACE TRIGGER stock_note_changed AFTER UPDATE ON campaign.stock_line
 REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_new_stock_line();
+
+-- A session that replicates (session_replication_role = replica) fires none of the triggers above. What it writes
+-- into the ledger is noted all the same, as written past them; and so is a position that somebody removed.
+CREATE OR REPLACE FUNCTION campaign.note_unwatched_ledger() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_TABLE_NAME = 'stock_line' THEN
+        INSERT INTO campaign.stock_line_queue (stock_line_id, is_noted)
+        SELECT
+            changed.id,
+            FALSE
+        FROM changed;
+    ELSE
+        INSERT INTO campaign.stock_line_queue (stock_line_id, is_noted)
+        SELECT DISTINCT
+            changed.stock_line_id,
+            FALSE
+        FROM changed;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+DO $$
+DECLARE
+    watched record;
+BEGIN
+    FOR watched IN
+        SELECT
+            ledger.name AS ledger,
+            event.name AS event,
+            event.state,
+            format('stock_unwatched_%s_%s', lower(event.name), lower(event.state)) AS trigger
+        FROM (VALUES ('stock_consumption'), ('stock_order'), ('stock_line')) AS ledger (name)
+        CROSS JOIN (VALUES ('INSERT', 'NEW'), ('UPDATE', 'NEW'), ('UPDATE', 'OLD'), ('DELETE', 'OLD')) AS event (name, state)
+    LOOP
+        EXECUTE format(
+            'CREATE OR REPLACE TRIGGER %I AFTER %s ON campaign.%I REFERENCING %s TABLE AS changed '
+            'FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_unwatched_ledger()',
+            watched.trigger, watched.event, watched.ledger, watched.state
+        );
+        EXECUTE format('ALTER TABLE campaign.%I ENABLE REPLICA TRIGGER %I', watched.ledger, watched.trigger);
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_unwatched_delete AFTER DELETE ON campaign.stock_balance
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_unwatched_ledger();
+ALTER TABLE campaign.stock_balance ENABLE ALWAYS TRIGGER stock_unwatched_delete;
+
+-- What watches over the ledger: its triggers, their functions, and the files of its tables, each with the
+-- transaction that last touched it. Another watch than at the last whole proof means that the triggers were off, or
+-- the ledger emptied (TRUNCATE), in between; or that the schema was laid anew, or the database restored.
+CREATE OR REPLACE FUNCTION campaign.stock_ledger_watch() RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT md5(string_agg(watcher.state, ',' ORDER BY watcher.state))
+    FROM (
+        SELECT concat_ws(' ', class.oid, class.relfilenode, trigger.oid, trigger.xmin, function.xmin) AS state
+        FROM pg_catalog.pg_class AS class
+        LEFT OUTER JOIN pg_catalog.pg_trigger AS trigger ON class.oid = trigger.tgrelid AND NOT trigger.tgisinternal
+        LEFT OUTER JOIN pg_catalog.pg_proc AS function ON trigger.tgfoid = function.oid
+        WHERE
+            class.oid IN (
+                'campaign.stock_consumption'::regclass,
+                'campaign.stock_order'::regclass,
+                'campaign.stock_line'::regclass,
+                'campaign.stock_balance'::regclass
+            )
+    ) AS watcher
+$$;
