@@ -7,8 +7,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-# Bookkeeping of runs: says that a run was there, as of when, and for which day, whatever it did.
-BOOKKEEPING = {"technical_run", "cost_watermark", "budget_history_day", "schema_version", "schema_fingerprint"}
+# Bookkeeping of runs: says that a run was there, in which database, as of when, and for which day, whatever it did.
+BOOKKEEPING = {
+    "technical_run", "instance", "cost_watermark", "budget_history_day", "schema_version", "schema_fingerprint",
+}  # fmt: skip
 
 
 def snapshot(connection: psycopg.Connection[Any]) -> dict[str, list[str]]:

@@ -63,6 +63,16 @@ def require_runnable_dag(dag_id: str) -> None:
         raise DagRunError(f"The DAG {dag_id} is paused: unpause it in the Airflow UI.")
 
 
+def is_paused(dag_id: str) -> bool | None:
+    """Say whether a DAG is paused; None where Airflow does not know it, or cannot be asked."""
+    if not hasattr(task_runner, "SUPERVISOR_COMMS"):
+        return None
+    try:
+        return bool(_send(GetDag(dag_id=dag_id), f"The DAG {dag_id} is not known").is_paused)
+    except DagRunError:
+        return None
+
+
 def dag_run_state(dag_id: str, run_id: str) -> str:
     """Return the state of a DAG run: ``queued``, ``running``, ``success`` or ``failed``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from copy import deepcopy
@@ -60,9 +61,15 @@ def connect(
                 set_config('statement_timeout', %s, false),
                 set_config('client_connection_check_interval', '2000', false),
                 set_config('timezone', 'UTC', false),
-                set_config('campaign.ui_url', %s, false)
+                set_config('campaign.ui_url', %s, false),
+                set_config('campaign.instance', %s, false)
             """,
-            [application_name, f"{int(statement_timeout.total_seconds() * 1000)}", ui_url()],
+            [
+                application_name,
+                f"{int(statement_timeout.total_seconds() * 1000)}",
+                ui_url(),
+                os.environ.get("CAMPAIGN_INSTANCE", ""),
+            ],
         )
         connection.commit()
         yield connection
@@ -86,7 +93,9 @@ def lock_workflow(connection: Connection, run: Run) -> None:
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('campaign.workflow:' || %s, 0))", [run.dag_id])
     # campaign.moment(): functions that the step calls work as of the run's moment too.
-    connection.execute("SELECT set_config('campaign.as_of', %s, true)", [run.as_of.isoformat()])
+    connection.execute(
+        "SELECT set_config('campaign.as_of', %s, true), campaign.remember_instance()", [run.as_of.isoformat()]
+    )
     campaign_id = None
     if run.campaign is not None:
         found = connection.execute(
@@ -126,6 +135,16 @@ def is_for_the_past(connection: Connection, run: Run) -> bool:
         [run.dag_id, run.run_id],
     ).fetchone()
     return bool(found and found[0])
+
+
+def refuse_in_clone(connection: Connection, run: Run) -> str | None:
+    """Say why nothing may leave the house from this database, a copy that nobody adopted; None: it may.
+
+    Enters it in the journal once. Every step that has effects asks first
+    (:class:`campaign.operators.workflow_step.WorkflowStep`).
+    """
+    found = connection.execute("SELECT campaign.refuse_in_clone(%s, %s)", [run.dag_id, run.run_id]).fetchone()
+    return found[0] if found else None
 
 
 def execute_statements(connection: Connection, sql: str, binds: dict[str, Any]) -> list[list[Row]]:

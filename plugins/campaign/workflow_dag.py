@@ -9,6 +9,7 @@ from airflow.sdk import timezone
 
 from campaign.database import SQL_FOLDER
 from campaign.run import workflow_params
+from campaign.watch import tell_of_failure
 
 TECHNICAL_WORKFLOWS = {
     "budgetMgt": "Cost calculation",
@@ -36,5 +37,6 @@ def workflow_defaults() -> dict[str, Any]:
             "retry_delay": timedelta(seconds=30),
             "retry_exponential_backoff": True,
             "execution_timeout": timedelta(hours=6),
+            "on_failure_callback": tell_of_failure,
         },
     }

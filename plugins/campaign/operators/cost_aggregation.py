@@ -114,6 +114,7 @@ class CostAggregation(WorkflowStep):
     :param connections: how many chunks are calculated at once: as many as the database has cores to spare.
     """
 
+    stays_in_the_house: ClassVar[bool] = True
     template_fields: Sequence[str] = ("sources", "chunk_sql")
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sources": "postgresql", "chunk_sql": "postgresql"}

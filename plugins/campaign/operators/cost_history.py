@@ -25,6 +25,7 @@ class CostHistory(WorkflowStep):
     :param record_sql: file that records ``%(position)s`` for the day of ``%(as_of)s``. (templated)
     """
 
+    stays_in_the_house: ClassVar[bool] = True
     template_fields: Sequence[str] = ("position_sql", "record_sql")
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 from typing import TYPE_CHECKING, Any, cast
 
+import psycopg
 from airflow.providers.smtp.hooks.smtp import SmtpHook
 from psycopg.rows import dict_row
 
@@ -21,6 +22,7 @@ from campaign.mail import (
 from campaign.operators.workflow_step import Summary, WorkflowStep
 from campaign.run import Run, ui_url
 from campaign.templating import TemplateRefusedError
+from campaign.watch import SUPERVISION, look_after_workflows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,6 +41,10 @@ class NotificationStep(WorkflowStep):
     Message-ID. What cannot be delivered says why on the row and in the journal, and the others go out.
     When the mail server is away the step fails; nothing is lost, the next try sends.
 
+    It is the step with which each of the five ends, and so the one that keeps the house: before it sends, it looks
+    after the other workflows (:mod:`campaign.watch`), and sends what there is to tell the supervisors; and once a
+    day it removes old lines of the journal.
+
     :param smtp_conn_id: Airflow connection of the mail server.
     """
 
@@ -50,7 +56,7 @@ class NotificationStep(WorkflowStep):
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
         """List the mails that would be sent."""
-        waiting = self._read_waiting(connection, run)
+        waiting = self._read_waiting(connection, [run.dag_id])
         for notification in waiting:
             self.log.info("would send %s (notification %s)", notification["kind"], notification["id"])
         return {"notifications_to_send": len(waiting)}
@@ -59,20 +65,31 @@ class NotificationStep(WorkflowStep):
         """Send the mails."""
         with connect(run.application_name) as connection:
             # One sender a workflow at a time, for as long as this connection lives: two would both find
-            # the same row unsent.
-            connection.execute(
-                "SELECT pg_advisory_lock(hashtextextended('campaign.notifications:' || %s, 0))", [run.dag_id]
-            )
+            # the same row unsent. What is for the supervisors goes with whichever of the five comes first.
+            lock = "hashtextextended('campaign.notifications:' || %s, 0)"
+            connection.execute(f"SELECT pg_advisory_lock({lock})", [run.dag_id])
+            supervises = connection.execute(f"SELECT pg_try_advisory_lock({lock})", [SUPERVISION]).fetchone() == (True,)
             connection.commit()
-            waiting = self._read_waiting(connection, run)
+            self._keep_house(connection, run)
+            waiting = self._read_waiting(connection, [run.dag_id, SUPERVISION] if supervises else [run.dag_id])
             connection.commit()
             summary = {"notifications_sent": 0, "notifications_failed": 0, "notifications_postponed": 0}
             if waiting:
                 self._send_all(connection, run, waiting, summary)
             return summary
 
+    def _keep_house(self, connection: Connection, run: Run) -> None:
+        """Look after the others and the journal; what goes wrong there holds up no mail."""
+        try:
+            look_after_workflows(connection, run)
+            with connection.transaction():
+                connection.execute("SELECT campaign.clean_journal(%s, %s, %s)", [run.dag_id, run.run_id, run.as_of])
+        except psycopg.Error:
+            connection.rollback()
+            self.log.warning("The watch or the journal could not be looked after", exc_info=True)
+
     @staticmethod
-    def _read_waiting(connection: Connection, run: Run) -> list[dict[str, Any]]:
+    def _read_waiting(connection: Connection, sources: list[str]) -> list[dict[str, Any]]:
         with connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(
                 """
@@ -88,13 +105,13 @@ class NotificationStep(WorkflowStep):
                 LEFT JOIN campaign.staff AS staff ON notification.staff_id = staff.id
                 LEFT JOIN campaign.setting AS setting ON setting.name = 'time_zone'
                 WHERE
-                    notification.source = %s
+                    notification.source = ANY(%s)
                     AND notification.sent_at IS NULL
                     AND notification.failed_at IS NULL
                     AND coalesce(notification.next_try_at, '-infinity') <= clock_timestamp()
                 ORDER BY notification.id
                 """,
-                [run.dag_id],
+                [sources],
             ).fetchall()
 
     def _send_all(self, connection: Connection, run: Run, waiting: list[dict[str, Any]], summary: Summary) -> None:

@@ -27,6 +27,7 @@ class SqlStep(WorkflowStep):
     :param parameters: values for more binds of the file.
     """
 
+    stays_in_the_house: ClassVar[bool] = True
     template_fields: Sequence[str] = ("sql",)
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "postgresql"}

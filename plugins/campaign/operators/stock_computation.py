@@ -57,6 +57,7 @@ class StockComputation(WorkflowStep):
     :raises UnknownStockLineError: when one of the lines does not exist.
     """
 
+    stays_in_the_house: ClassVar[bool] = True
     template_fields: Sequence[str] = ("sql", "stock_lines")
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "postgresql"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from campaign.dag_runs import DagRunError, dag_run_state
 from campaign.database import Connection, Row, execute_statements, workflow_transaction
@@ -19,6 +19,8 @@ OUTCOME_OF_STATE = {"success": "finished", "failed": "failed"}
 
 class WorkflowFollowStep(WorkflowStep):
     """Record the end of each running workflow, and drop what killed targeting runs left behind."""
+
+    stays_in_the_house: ClassVar[bool] = True
 
     def perform(self, run: Run, context: Context) -> Summary:
         """Ask Airflow for the state of each run, then record the ends in one transaction."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from campaign.database import Connection, connect, is_for_the_past, lock_workflow, workflow_transaction
+from campaign.database import (
+    Connection,
+    connect,
+    is_for_the_past,
+    lock_workflow,
+    refuse_in_clone,
+    workflow_transaction,
+)
 from campaign.run import Run
 
 if TYPE_CHECKING:
@@ -27,10 +34,15 @@ class WorkflowStep(BaseOperator):
     A run for the past (its ``as_of`` before that of a run already done) is rehearsed too, unless the
     step computes the past.
 
+    In a database that was cloned, and that nobody has adopted, a step that may send is rehearsed too: it says
+    what it would send, and sends nothing.
+
+    :cvar stays_in_the_house: whether the step only writes to the database. A step that does not say so may send.
     :param computes_the_past: whether the step knows by itself what to do in a run for the past.
     """
 
     ui_color = "#e8f0fe"
+    stays_in_the_house: ClassVar[bool] = False
 
     def __init__(self, *, computes_the_past: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,6 +73,9 @@ class WorkflowStep(BaseOperator):
             self.log.warning("A later run has been here: this one is for the past, and sends nothing.")
             self._warn_of_the_future(run)
             summary = {"for_the_past": True, **self._rehearse_from_the_start(run, context)}
+        elif not self.stays_in_the_house and (reason := self._refusal(run)):
+            self.log.warning(reason)
+            summary = {"held_in_clone": True, **self._rehearse_alone(run, context)}
         else:
             summary = self.perform(run, context)
         for name, value in summary.items():
@@ -70,6 +85,17 @@ class WorkflowStep(BaseOperator):
     def _is_for_the_past(self, run: Run) -> bool:
         with workflow_transaction(run) as connection:
             return is_for_the_past(connection, run)
+
+    @staticmethod
+    def _refusal(run: Run) -> str | None:
+        with workflow_transaction(run) as connection:
+            return refuse_in_clone(connection, run)
+
+    def _rehearse_alone(self, run: Run, context: Context) -> Summary:
+        """Rehearse the step after what the steps before it have really done."""
+        with connect(run.application_name) as connection, connection.transaction(force_rollback=True):
+            lock_workflow(connection, run)
+            return self.rehearse(connection, run, context)
 
     def _warn_of_the_future(self, run: Run) -> None:
         """Say once in the journal that a run as of a moment yet to come silences the workflow until then."""
