@@ -37,7 +37,7 @@ class House:
         """Enter a run of a workflow that started so long ago."""
         started = NOW - ago
         values = {
-            "dag_id": dag_id, "run_id": f"run_{started.isoformat()}", "as_of": started, "started_at": started,
+            "dag_id": dag_id, "run_id": f"scheduled__{started.isoformat()}", "as_of": started, "started_at": started,
             "finished_at": started + timedelta(seconds=5) if state else None, "state": state, **columns,
         }  # fmt: skip
         names = ", ".join(values)
@@ -102,6 +102,14 @@ def test_paused_is_told_once_and_its_end_is_recorded(house: House) -> None:
     [began, ended, again] = house.journal()
     assert began == again == "The workflow stockMgt is paused. It is paused: unpause it in the Airflow UI."
     assert ended.startswith("The workflow stockMgt is well again; it was paused since ")
+
+
+def test_a_house_that_is_not_in_operation_yet_tells_what_fails_only(house: House) -> None:
+    house.db.execute("UPDATE campaign.technical_run SET run_id = 'manual__' || dag_id")
+    assert house.look(stockMgt=True) == (0, 0)
+    assert house.states() == {"stockMgt": "paused"}
+    house.ran("budgetMgt", ago=timedelta(seconds=1), run_id="manual__2", state="failed")
+    assert house.look() == (1, 0)
 
 
 def test_failing_until_a_run_ends_well(house: House) -> None:

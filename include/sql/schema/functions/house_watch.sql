@@ -80,7 +80,8 @@ $$;
 -- paused: per dag_id what Airflow says of it, as far as it was asked. Returns the incidents opened and closed.
 --
 -- Overdue counts once another workflow has been running for a quarter of an hour beside the one that does not: a
--- house that was shut over night raises no alarm in the morning.
+-- house that was shut over night raises no alarm in the morning. And as long as no workflow was ever started by its
+-- schedule or by news, the house is not in operation: only what fails is told.
 CREATE OR REPLACE FUNCTION campaign.look_after_workflows(
     paused jsonb, OUT incidents_opened bigint, OUT incidents_closed bigint
 )
@@ -161,6 +162,14 @@ BEGIN
         WHERE
             NOT health.is_well
             AND health.incident_id IS NULL
+            AND (
+                health.state = 'failing'
+                OR EXISTS (
+                    SELECT 1
+                    FROM campaign.technical_run AS run
+                    WHERE run.run_id LIKE ANY(ARRAY['scheduled\_\_%', 'asset\_triggered\_\_%'])
+                )
+            )
             AND (
                 health.state <> 'overdue'
                 OR EXISTS (
