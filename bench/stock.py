@@ -9,7 +9,7 @@ and drops it. It prints medians of interleaved rounds in milliseconds:
 - *run, 100 lines changed*: all statements of a routine run (receive, record, compute, history, alerts) after 50
   orders and 50 extractions, each on a line of its own, and *run, full*: the same with ``full``, which also
   computes every consumption anew from deliveries and cost types; *of it, positions*: what the step
-  ``compute_positions`` takes of the routine run, the share of the ledger that it proves included.
+  ``compute_positions`` takes of the routine run, the proof of all positions included.
 
 Targets: full at most 1.5 times *by hand*; a run with 100 lines changed at most 5 % of a full one.
 """
