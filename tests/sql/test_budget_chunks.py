@@ -177,7 +177,7 @@ def test_what_a_cost_names_cannot_be_deleted(world, run_workflow, named):
     world.db.execute("UPDATE campaign.delivery_cost SET expense_category_id = %s", [world.ids["paper"]])
     run_workflow("budgetMgt", moment("02 00:00"), full=True)
     world.db.execute("DELETE FROM campaign.delivery_cost")
-    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="cannot be deleted|violates foreign key"):
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match=r"cannot be deleted|violates foreign key"):
         world.db.execute(f"DELETE FROM campaign.{named}")
 
 

@@ -6,7 +6,7 @@ Revision ID: 0003_budget
 from campaign.migrate import run_sql_folder
 
 revision = "0003_budget"
-down_revision = "0001_contract"
+down_revision = "0002_watch"
 
 
 def upgrade() -> None:
