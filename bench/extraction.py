@@ -86,7 +86,7 @@ VALUES (
 );
 INSERT INTO campaign.service (id, internal_name, label, provider_id, export_format_id)
 VALUES (%(id)s, %(name)s, %(name)s, 1, %(id)s);
-INSERT INTO campaign.delivery (id, internal_name, label, campaign_id, channel, service_id, message_count)
+INSERT INTO campaign.delivery (id, internal_name, label, campaign_id, channel, service_id, targeted_count)
 VALUES (%(id)s, %(name)s, 'Summer catalogue', 1, 'direct_mail', %(id)s, %(recipients)s / %(divisor)s);
 INSERT INTO campaign.delivery_target (delivery_id, recipient_id, role)
 SELECT %(id)s, n, 'main' FROM generate_series(1, %(recipients)s / %(divisor)s) AS n;

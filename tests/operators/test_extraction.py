@@ -153,6 +153,16 @@ def test_extracted_again_is_a_new_version_beside_the_old_one(
     assert (files / "catalog_20261102_v2.csv").read_text() == "first,last\nAnna,A\n"
 
 
+def test_names_that_differ_in_capitals_only_are_the_same(
+    db: psycopg.Connection[Any], factory: Factory, files: Path, run_workflow: Workflow
+) -> None:
+    for template in ("Offer", "OFFER", "offer"):
+        service = a_service(factory, [("n", "recipient.first_name")], template=template)
+        approved(factory, service, [("Ann", "A")], internal_name=template)
+    run_workflow("operationMgt", NOW)
+    assert [row[2] for row in on_record(db)] == ["Offer.csv", "OFFER_v1.csv", "offer_v2.csv"]
+
+
 @pytest.mark.parametrize(
     ("export_format", "dialect"),
     [
@@ -620,10 +630,13 @@ def test_the_file_is_compared_with_what_the_analysis_counted_and_the_seeds(
     db: psycopg.Connection[Any], factory: Factory, files: Path, service: int, run_workflow: Workflow
 ) -> None:
     people: list[tuple[Any, Any]] = [("Ann", "A"), ("Bob", "B"), ("Cleo", "C")]
-    for name, message_count in (("whole", 3), ("short", 3), ("unknown", None)):
+    for name, targeted_count in (("whole", 6), ("short", 6), ("unknown", None)):
         delivery = approved(
-            factory, service, people, internal_name=name, label=name.title(), message_count=message_count
+            factory, service, people, internal_name=name, label=name.title(), targeted_count=targeted_count
         )
+        if targeted_count:
+            factory.insert("delivery_exclusion", delivery_id=delivery, reason="opt_out", count=2)
+            factory.insert("delivery_exclusion", delivery_id=delivery, reason="control_group", count=1)
         for role in ("seed", "control"):
             factory.insert("delivery_target", delivery_id=delivery, recipient_id=factory.recipient(), role=role)
     db.execute(

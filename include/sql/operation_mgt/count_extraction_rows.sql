@@ -1,11 +1,15 @@
--- How many rows a delivery's file must have: its messages, as its analysis counted them, and its seeds. Only a
--- target that was not analysed is counted through: with millions of recipients that takes a tenth of the
--- extraction.
+-- How many rows a delivery's file must have: who was targeted and not excluded, as the analysis counted them, and
+-- the seeds. Only a target that was not analysed is counted through: with millions of recipients that takes a
+-- tenth of the extraction.
 -- Grain: one row. Changes nothing.
 
 SELECT
     coalesce(
-        delivery.message_count + (
+        delivery.targeted_count - (
+            SELECT coalesce(sum(exclusion.count), 0)
+            FROM campaign.delivery_exclusion AS exclusion
+            WHERE exclusion.delivery_id = delivery.id
+        ) + (
             SELECT count(*)
             FROM campaign.delivery_target AS seed
             WHERE seed.delivery_id = delivery.id AND seed.role = 'seed'
@@ -15,6 +19,6 @@ SELECT
             FROM campaign.delivery_target AS target
             WHERE target.delivery_id = delivery.id AND target.role IN ('main', 'seed')
         )
-    ) AS row_count
+    )::bigint AS row_count
 FROM campaign.delivery
 WHERE delivery.id = %(delivery_id)s::bigint;

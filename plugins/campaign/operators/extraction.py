@@ -117,9 +117,10 @@ class ExtractionStep(WorkflowStep):
         def is_taken(name: str) -> bool:
             found = connection.execute(
                 """
-                SELECT 1 FROM campaign.extraction_file WHERE file_name = %(name)s
+                SELECT 1 FROM campaign.extraction_file WHERE lower(file_name) = lower(%(name)s)
                 UNION ALL
-                SELECT 1 FROM campaign.extraction_attempt WHERE file_name = %(name)s AND delivery_id <> %(id)s
+                SELECT 1 FROM campaign.extraction_attempt
+                WHERE lower(file_name) = lower(%(name)s) AND delivery_id <> %(id)s
                 """,
                 {"name": name, "id": row["id"]},
             ).fetchone()

@@ -1,4 +1,4 @@
-"""Seeds of a target are found without reading the target.
+"""Seeds of a target, and names of files whatever their capitals, are found by an index.
 
 Revision ID: 0005_extract
 """
