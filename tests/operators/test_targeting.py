@@ -311,6 +311,19 @@ def test_control_group_may_be_the_first_in_an_order(
     assert target(db, waiting) == {"control": [high], "main": [low, none]}
 
 
+def test_who_is_excluded_takes_no_place_in_the_control_group(
+    db: psycopg.Connection[Any], factory: Factory, generic: DAG, waiting: int
+) -> None:
+    person(factory, opt_out_direct_mail=True, attributes=Jsonb({"score": 1}))
+    person(factory, city=None)
+    first = person(factory, attributes=Jsonb({"score": 5}), address1="1 Elm St")
+    person(factory, attributes=Jsonb({"score": 2}), address1="1 ELM ST.")
+    unknown, last = person(factory), person(factory)
+    run_targeting(generic, NOW, delivery="catalog", control_group={"count": 2, "order_by": "attributes.score"})
+    assert target(db, waiting) == {"control": [first, unknown], "main": [last]}
+    assert exclusions(db, waiting) == {"opt_out": 1, "no_address": 1, "duplicate": 1, "control_group": 2}
+
+
 def test_nobody_targeted_is_a_target_with_a_warning(db: psycopg.Connection[Any], generic: DAG, waiting: int) -> None:
     run_targeting(generic, NOW, delivery="catalog", control_group={"share": 0.5})
     assert (target(db, waiting), exclusions(db, waiting)) == ({}, {})
@@ -421,6 +434,19 @@ def test_set_operators(db: psycopg.Connection[Any], factory: Factory, people: li
     run_task(dag, "half")
     assert of_set(db, dag, "half") == half
     assert dag.get_task("both").upstream_task_ids == {"everybody", "few"}
+
+
+@pytest.mark.parametrize("key", ["email", "phone", "push_token", "address", "household"])
+def test_who_has_no_key_is_nobodys_duplicate(db: psycopg.Connection[Any], factory: Factory, key: str) -> None:
+    bare = [factory.recipient(email=" ", push_token="", phone="-", address1=". ") for _ in range(3)]
+    columns = {"email": "a@b.c", "phone": "1", "push_token": "t", "last_name": "Doe", "address1": "1 Elm St"}
+    first, _ = factory.recipient(**columns), factory.recipient(**columns)
+    with DAG(dag_id="sets", schedule=None) as dag:
+        query("everybody", "true")
+        TargetDeduplicationOperator(task_id="distinct", source="everybody", key=key)
+    for task_id in ("everybody", "distinct"):
+        run_task(dag, task_id)
+    assert of_set(db, dag, "distinct") == [*bare, first]
 
 
 def run_task(dag: DAG, task_id: str, **params: Any) -> dict[str, Any]:
