@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from campaign.migrate import SCHEMA_FOLDER, migrate
+from campaign.migrate import migrate
 
 PROJECT = Path(__file__).resolve().parents[2]
 
