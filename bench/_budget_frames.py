@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg.conninfo import conninfo_to_dict
 
 DELIVERIES = """
@@ -109,7 +110,7 @@ def write(dsn: str, connection: Any, items: pa.Table, lines: pa.Table, charges: 
                 "expense_line_id": items["delivery_id"],
                 "cost_structure_id": items["cost_structure_id"],
                 "kind": pa.repeat("calculated", count),
-                "quantity": money(pa.compute.multiply(items["messages"], 100)),
+                "quantity": money(pc.multiply(items["messages"], 100)),
                 "amount": money(items["cents"]),
                 "explanation": pa.repeat("", count),
                 "expense_category_id": items["expense_category_id"],
@@ -228,12 +229,12 @@ def with_duckdb(dsn: str) -> None:
         write(
             dsn,
             connection,
-            database.execute("SELECT * FROM items").to_arrow_table(),
-            database.execute(
+            database.sql("SELECT * FROM items").to_arrow_table(),
+            database.sql(
                 "SELECT * FROM (SELECT delivery_id, sum(cents)::bigint AS cents FROM sums GROUP BY ALL) "
                 "JOIN deliveries USING (delivery_id)"
             ).to_arrow_table(),
-            database.execute("SELECT * FROM sums JOIN deliveries USING (delivery_id)").to_arrow_table(),
+            database.sql("SELECT * FROM sums JOIN deliveries USING (delivery_id)").to_arrow_table(),
         )
 
 

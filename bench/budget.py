@@ -17,7 +17,7 @@ drops it. Everything runs on the same data, one after the other, in rounds; the 
   that they are exact. Reading and writing is most of their time;
 - *row loop*: a query, a few computations and inserts per delivery, on a sample, times what is left;
 - *1,000 changed*, *10,000 changed*: the step after an update of so many deliveries;
-- *update of deliveries*: of all of them, by a system around ours, with our triggers and without.
+- *update of deliveries*: the results of an analysis for all of them, with our triggers and without.
 
 Sizes come from BENCH_DELIVERIES (1000000), BENCH_ROUNDS (3), BENCH_PEERS (pandas,polars,duckdb,loop), and growth is
 measured from a tenth of them, unless BENCH_GROWTH is 0.
@@ -190,7 +190,7 @@ class Bench:
         assert summary["elements_calculated"] >= min(count, self.deliveries), summary
 
     def measure_writers(self) -> None:
-        """A bulk update of what costs follow, with our triggers on delivery and without."""
+        """What targeting enters for all deliveries, noted by our triggers, and not."""
         for name, setting in (("update of deliveries, no bookkeeping", "off"), ("update of deliveries, noted", "on")):
             self.connection.execute("VACUUM campaign.delivery")
             with self.timed(name), self.connection.transaction():
@@ -278,7 +278,7 @@ def load_step(dsn: str) -> Any:
 def database(dsn: str, deliveries: int) -> Iterator[Bench]:
     """A database of its own, filled; dropped at the end."""
     with psycopg.connect(dsn, autocommit=True) as server:
-        server.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+        drop(server)
         server.execute(f"CREATE DATABASE {DATABASE}")
         try:
             bench_dsn = make_conninfo(dsn, dbname=DATABASE)
@@ -288,7 +288,17 @@ def database(dsn: str, deliveries: int) -> Iterator[Bench]:
             yield bench
             bench.connection.close()
         finally:
+            drop(server)
+
+
+def drop(server: psycopg.Connection[Any]) -> None:
+    """Drop the database; wait for an autovacuum in it, which we may not end."""
+    for _ in range(100):
+        with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
             server.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+            return
+        time.sleep(1)
+    sys.exit(f"The database {DATABASE} is in use; drop it by hand.")
 
 
 def measure_all(bench: Bench) -> None:

@@ -34,7 +34,7 @@ INSERT INTO campaign.delivery (
 )
 SELECT
     n, 'd' || n, 'Delivery ' || n, 1 + (n - 1) / 50, 'direct_mail',
-    CASE WHEN n %% 5 = 0 THEN 'finished' ELSE 'target_ready' END, 1 + n * 31 %% 400, n * 7919 %% 20000,
+    CASE WHEN n %% 5 = 0 THEN 'finished' ELSE 'target_ready' END, 1 + n * 31 %% 400, n::bigint * 7919 %% 20000,
     timestamptz '2026-01-02 00:00:00Z' + n * interval '10 seconds',
     CASE WHEN n %% 5 = 0 THEN timestamptz '2026-06-01 00:00:00Z' + n * interval '10 seconds' END
 FROM generate_series(1, %(deliveries)s) AS n;
