@@ -125,7 +125,7 @@ class CostAggregation(WorkflowStep):
         sources: Sequence[str],
         levels: Sequence[CostLevel],
         chunk_sql: str | None = None,
-        chunk_size: int = 100_000,
+        chunk_size: int = 25_000,
         connections: int = 2,
         **kwargs: Any,
     ) -> None:
