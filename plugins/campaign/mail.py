@@ -75,7 +75,7 @@ def build_message(
     """
     message = EmailMessage(policy=SMTP)
     message["From"] = sender
-    message["To"] = _address(recipient_email)
+    message["To"] = parse_address(recipient_email)
     message["Subject"] = mail.subject
     message["Date"] = format_datetime(written_at)
     message["Message-ID"] = message_id
@@ -87,7 +87,11 @@ def build_message(
     return message
 
 
-def _address(text: str) -> Address:
+def parse_address(text: str) -> Address:
+    """Read the address of one recipient.
+
+    :raises ValueError: when it cannot stand in a header.
+    """
     try:
         return Address(addr_spec=text)
     except Exception as error:

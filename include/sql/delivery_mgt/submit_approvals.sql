@@ -89,3 +89,32 @@ noted AS (
 
 SELECT count(*) AS proofs_submitted
 FROM noted;
+
+-- The router's e-mail is shown to those who validate the proof: once for each approval of it.
+WITH unshown AS MATERIALIZED (
+    SELECT delivery.id
+    FROM campaign.approval AS approval
+    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
+    INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+    WHERE
+        approval.kind = 'proof'
+        AND approval.status = 'pending'
+        AND approval.submitted_at <= %(as_of)s::timestamptz
+        AND delivery.status = 'proof_to_validate'
+        AND delivery.service_id IS NOT NULL
+        AND campaign.status IN ('being_edited', 'started')
+        AND campaign.notifications_enabled
+        AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
+        AND NOT EXISTS (
+            SELECT 1
+            FROM campaign.notification AS shown
+            WHERE
+                shown.delivery_id = delivery.id
+                AND shown.kind = 'provider_file'
+                AND (shown.facts -> 'approval_id')::bigint = approval.id
+        )
+    ORDER BY delivery.id
+)
+
+SELECT coalesce(sum(campaign.send_router_proof(unshown.id)), 0)::bigint AS proofs_written
+FROM unshown;

@@ -55,10 +55,15 @@ class NotificationStep(WorkflowStep):
         self.smtp_conn_id = smtp_conn_id
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
-        """List the mails that would be sent."""
-        waiting = self._read_waiting(connection, [run.dag_id])
+        """List the mails that would be sent, and take them for sent."""
+        waiting = self._read_waiting(connection, run, [run.dag_id])
         for notification in waiting:
             self.log.info("would send %s (notification %s)", notification["kind"], notification["id"])
+        # The steps after this one see them as sent, and do not count them again.
+        connection.execute(
+            "UPDATE campaign.notification SET sent_at = %s WHERE id = ANY (%s)",
+            [run.as_of, [notification["id"] for notification in waiting]],
+        )
         return {"notifications_to_send": len(waiting)}
 
     def perform(self, run: Run, context: Context) -> Summary:
@@ -71,7 +76,7 @@ class NotificationStep(WorkflowStep):
             supervises = connection.execute(f"SELECT pg_try_advisory_lock({lock})", [SUPERVISION]).fetchone() == (True,)
             connection.commit()
             self._keep_house(connection, run)
-            waiting = self._read_waiting(connection, [run.dag_id, SUPERVISION] if supervises else [run.dag_id])
+            waiting = self._read_waiting(connection, run, [run.dag_id, SUPERVISION] if supervises else [run.dag_id])
             connection.commit()
             summary = {"notifications_sent": 0, "notifications_failed": 0, "notifications_postponed": 0}
             if waiting:
@@ -89,7 +94,7 @@ class NotificationStep(WorkflowStep):
             self.log.warning("The watch or the journal could not be looked after", exc_info=True)
 
     @staticmethod
-    def _read_waiting(connection: Connection, sources: list[str]) -> list[dict[str, Any]]:
+    def _read_waiting(connection: Connection, run: Run, sources: list[str]) -> list[dict[str, Any]]:
         with connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(
                 """
@@ -104,14 +109,19 @@ class NotificationStep(WorkflowStep):
                 FROM campaign.notification AS notification
                 LEFT JOIN campaign.staff AS staff ON notification.staff_id = staff.id
                 LEFT JOIN campaign.setting AS setting ON setting.name = 'time_zone'
+                LEFT JOIN campaign.campaign AS campaign ON notification.campaign_id = campaign.id
                 WHERE
-                    notification.source = ANY(%s)
+                    notification.source = ANY(%(sources)s)
+                    AND (
+                        %(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text
+                        OR notification.source = %(supervision)s
+                    )
                     AND notification.sent_at IS NULL
                     AND notification.failed_at IS NULL
                     AND coalesce(notification.next_try_at, '-infinity') <= clock_timestamp()
                 ORDER BY notification.id
                 """,
-                [sources],
+                {"sources": sources, "campaign": run.campaign, "supervision": SUPERVISION},
             ).fetchall()
 
     def _send_all(self, connection: Connection, run: Run, waiting: list[dict[str, Any]], summary: Summary) -> None:

@@ -136,7 +136,11 @@ DECLARE
     canceled campaign.delivery;
 BEGIN
     canceled := campaign.lock_delivery($1);
-    IF coalesce(canceled.failed_from, canceled.status) IN ('in_progress', 'finished', 'canceled') THEN
+    -- An online delivery leaves message by message: what has not left can be canceled.
+    IF
+        coalesce(canceled.failed_from, canceled.status) IN ('finished', 'canceled')
+        OR (coalesce(canceled.failed_from, canceled.status) = 'in_progress' AND canceled.channel = 'direct_mail')
+    THEN
         PERFORM campaign.refuse_delivery(canceled, 'only one that has not left can be canceled.');
     END IF;
     UPDATE campaign.delivery
@@ -144,6 +148,20 @@ BEGIN
         status = 'canceled', canceled_at = campaign.moment(), failed_from = NULL, failure = NULL,
         held_at = NULL
     WHERE id = canceled.id;
+    -- One that is being sent: nothing more leaves. What is on its way is recorded by its sender.
+    PERFORM campaign.stop_batches(canceled.id, 'canceled');
+    UPDATE campaign.delivery_message AS message
+    SET status = 'failed', error = 'not sent: the delivery was canceled', next_try_at = NULL
+    WHERE
+        message.delivery_id = canceled.id
+        AND message.status = 'pending'
+        AND NOT EXISTS (
+            SELECT 1
+            FROM campaign.delivery_batch AS batch
+            WHERE batch.delivery_id = canceled.id AND message.recipient_id = ANY (batch.in_flight)
+        );
+    UPDATE campaign.delivery_batch SET status = 'done'
+    WHERE delivery_id = canceled.id AND status = 'canceled' AND in_flight = '{}';
     UPDATE campaign.approval SET status = 'canceled' WHERE delivery_id = canceled.id AND status = 'pending';
     UPDATE campaign.notification
     SET failed_at = campaign.moment(), error = 'not sent: the delivery was canceled'
@@ -175,6 +193,18 @@ BEGIN
     END IF;
     PERFORM campaign.require_owner_or_admin(released, releaser, 'release');
     UPDATE campaign.delivery SET held_at = NULL, released_at = campaign.moment() WHERE id = released.id;
+    -- What had failed until now does not stop it again.
+    UPDATE campaign.delivery_sending AS sending
+    SET sent_before = counted.sent, refused_before = counted.refused
+    FROM (
+        SELECT
+            sum(batch.sent_count) AS sent,
+            sum(batch.refused_count) AS refused
+        FROM campaign.delivery_batch AS batch
+        WHERE batch.delivery_id = released.id
+    ) AS counted
+    WHERE sending.delivery_id = released.id AND counted.sent IS NOT NULL;
+    UPDATE campaign.delivery_batch SET status = 'open' WHERE delivery_id = released.id AND status = 'stopped';
     INSERT INTO campaign.journal (source, campaign_id, delivery_id, message)
     VALUES (
         'deliveryMgt', released.campaign_id, released.id,

@@ -1,26 +1,9 @@
 -- Jobs on service providers: what is due, what becomes of a try, and how a person has one done again.
 
 -- The pause after a failed try, counted since the job was planned or sent back: the setting job_pauses.
--- A quarter of an hour where the setting says nothing that can be read, and a week at most.
 CREATE OR REPLACE FUNCTION campaign.job_pause(failed_tries integer) RETURNS interval
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT coalesce(
-        (
-            SELECT
-                CASE
-                    WHEN pg_input_is_valid(pause.typed, 'interval')
-                        THEN least(pause.typed::interval, interval '7 days')
-                END
-            FROM campaign.setting AS setting
-            CROSS JOIN LATERAL (
-                SELECT setting.value ->> least($1, jsonb_array_length(setting.value)) - 1 AS typed
-                WHERE jsonb_typeof(setting.value) = 'array'
-            ) AS pause
-            WHERE setting.name = 'job_pauses'
-        ),
-        interval '15 minutes'
-    )
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN campaign.growing_pause('job_pauses', failed_tries);
 
 -- Tries of a job before it waits for a person: the setting job_tries. Five unless it is a positive number.
 CREATE OR REPLACE FUNCTION campaign.job_tries() RETURNS integer
@@ -376,8 +359,13 @@ DECLARE
     typed text;
     number bigint;
     written bigint;
+    -- The approval that the proof is for, so that what a workflow sends by itself is sent once for each.
+    asked bigint;
 BEGIN
     shown := campaign.lock_delivery($1);
+    SELECT approval.id INTO asked
+    FROM campaign.approval AS approval
+    WHERE approval.delivery_id = shown.id AND approval.kind = 'proof' AND approval.status = 'pending';
     IF shown.service_id IS NULL THEN
         RAISE EXCEPTION 'Delivery % has no service, so no router gets an e-mail about it.',
             quote_literal(shown.label) USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -426,7 +414,9 @@ BEGIN
             'providerMgt',
             addressee.staff_id,
             trim(addressee.email),
-            facts || jsonb_build_object('is_proof', true, 'proof', number, 'template', typed),
+            facts || jsonb_build_object(
+                'is_proof', true, 'proof', number, 'template', typed, 'approval_id', asked
+            ),
             shown.id,
             shown.campaign_id
         FROM addressee

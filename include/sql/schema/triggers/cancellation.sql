@@ -24,7 +24,10 @@ LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM campaign.cancel_delivery(delivery.id, 'its campaign was canceled')
     FROM campaign.delivery AS delivery
-    WHERE delivery.campaign_id = NEW.id AND delivery.status NOT IN ('in_progress', 'finished', 'canceled');
+    WHERE
+        delivery.campaign_id = NEW.id
+        AND delivery.status NOT IN ('finished', 'canceled')
+        AND (delivery.status <> 'in_progress' OR delivery.channel <> 'direct_mail');
     RETURN NULL;
 END
 $$;

@@ -8,17 +8,37 @@ DECLARE
 BEGIN
     BEGIN
         CASE
-            WHEN NEW.name IN ('stale_after', 'transfer_timeout', 'journal_kept_for') THEN
+            WHEN NEW.name IN ('stale_after', 'transfer_timeout', 'journal_kept_for', 'sending_slice') THEN
                 wanted := 'a time above zero, like "24 hours"';
                 IF entered::interval <= interval '0' OR entered::interval > interval '100 years' THEN
                     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
                 END IF;
-            WHEN NEW.name = 'job_pauses' THEN
+            WHEN NEW.name IN ('job_pauses', 'message_pauses') THEN
                 wanted := 'a list of times, like ["1 minute", "5 minutes"]';
                 PERFORM pause::interval FROM jsonb_array_elements_text(NEW.value) AS pause;
-            WHEN NEW.name IN ('workflows_at_once', 'workflows_shown', 'creation_cap', 'job_tries') THEN
+            WHEN
+                NEW.name IN (
+                    'workflows_at_once', 'workflows_shown', 'creation_cap', 'job_tries', 'sending_workers',
+                    'lines_per_worker', 'messages_per_request', 'message_tries'
+                )
+            THEN
                 wanted := 'a whole number above zero';
                 IF jsonb_typeof(NEW.value) <> 'number' OR entered::integer <= 0 THEN
+                    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
+                END IF;
+            WHEN NEW.name = 'messages_per_minute' THEN
+                wanted := 'a whole number: 0 for no limit';
+                IF jsonb_typeof(NEW.value) <> 'number' OR entered::integer < 0 THEN
+                    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
+                END IF;
+            WHEN NEW.name = 'failed_share' THEN
+                wanted := 'a share from 0 to 1, like 0.2';
+                IF jsonb_typeof(NEW.value) <> 'number' OR entered::numeric NOT BETWEEN 0 AND 1 THEN
+                    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
+                END IF;
+            WHEN NEW.name = 'unsubscribe_url' THEN
+                wanted := 'null, or an address like "https://example.com/unsubscribe/{key}"';
+                IF NEW.value <> 'null' AND entered !~ '^(https://|mailto:)[^\s<>]*\{key\}[^\s<>]*$' THEN
                     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
                 END IF;
             WHEN NEW.name = 'owner_may_confirm' THEN

@@ -30,13 +30,18 @@ LEFT JOIN LATERAL (
         candidate.enabled,
         candidate.deadline,
         candidate.reminders
-    FROM campaign.approval_policy AS candidate
-    WHERE
-        candidate.kind = kind_of_channel.kind
-        AND (
-            candidate.delivery_id = delivery.id
-            OR candidate.campaign_id IN (campaign.id, campaign.template_id)
-        )
+    -- One branch for each index: an OR of the two reads every policy for every delivery.
+    FROM (
+        SELECT own.*
+        FROM campaign.approval_policy AS own
+        WHERE own.delivery_id = delivery.id AND own.kind = kind_of_channel.kind
+        UNION ALL
+        SELECT inherited.*
+        FROM campaign.approval_policy AS inherited
+        WHERE
+            inherited.campaign_id = ANY(ARRAY[campaign.id, campaign.template_id])
+            AND inherited.kind = kind_of_channel.kind
+    ) AS candidate
     ORDER BY
         candidate.delivery_id IS NOT NULL DESC,
         candidate.campaign_id = campaign.id DESC
@@ -44,13 +49,15 @@ LEFT JOIN LATERAL (
 ) AS policy ON TRUE
 LEFT JOIN LATERAL (
     SELECT candidate.enabled
-    FROM campaign.approval_policy AS candidate
-    WHERE
-        candidate.kind = 'budget'
-        AND (
-            candidate.delivery_id = delivery.id
-            OR candidate.campaign_id IN (campaign.id, campaign.template_id)
-        )
+    FROM (
+        SELECT own.*
+        FROM campaign.approval_policy AS own
+        WHERE own.delivery_id = delivery.id AND own.kind = 'budget'
+        UNION ALL
+        SELECT inherited.*
+        FROM campaign.approval_policy AS inherited
+        WHERE inherited.campaign_id = ANY(ARRAY[campaign.id, campaign.template_id]) AND inherited.kind = 'budget'
+    ) AS candidate
     ORDER BY
         candidate.delivery_id IS NOT NULL DESC,
         candidate.campaign_id = campaign.id DESC
