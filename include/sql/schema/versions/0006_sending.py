@@ -6,7 +6,7 @@ Revision ID: 0006_sending
 from campaign.migrate import run_sql_folder
 
 revision = "0006_sending"
-down_revision = "0001_contract"
+down_revision = "0005_extract"
 
 
 def upgrade() -> None:
