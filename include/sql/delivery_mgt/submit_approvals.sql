@@ -9,7 +9,15 @@ WITH askable AS (
         setting.kind
     FROM campaign.delivery AS delivery
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
-    INNER JOIN campaign.approval_setting AS setting ON delivery.id = setting.delivery_id
+    -- For the deliveries that are left, one by one: joined, the view is computed for all there are.
+    INNER JOIN LATERAL (
+        SELECT
+            found.kind,
+            found.is_demanded
+        FROM campaign.approval_setting AS found
+        WHERE found.delivery_id = delivery.id
+        OFFSET 0  -- noqa: AM09
+    ) AS setting ON TRUE
     LEFT JOIN LATERAL (
         SELECT approval.status
         FROM campaign.approval AS approval
