@@ -131,7 +131,30 @@ WITH selection AS (
         selected.surcharge,
         selected.expense_category_id
     FROM element
-    INNER JOIN campaign.delivery_selected_cost AS selected ON element.id = selected.delivery_id
+    -- OFFSET 0: found by index for each delivery, however many there are: a chunk reads its own, not all.
+    CROSS JOIN
+        LATERAL (
+            SELECT
+                chosen.cost_type_id,
+                chosen.surcharge,
+                chosen.expense_category_id
+            FROM campaign.delivery_cost AS chosen
+            WHERE chosen.delivery_id = element.id
+            OFFSET 0  -- noqa: AM09
+        ) AS selected
+    WHERE element.kind = 'delivery' AND element.is_split AND NOT element.keeps_split
+    UNION ALL
+    SELECT
+        element.line_id,
+        element.is_new,
+        element.decimals,
+        element.message_count,
+        element.day_count,
+        selected.cost_type_id,
+        selected.surcharge,
+        selected.expense_category_id
+    FROM element
+    INNER JOIN campaign.delivery_selected_cost AS selected ON element.id = selected.delivery_id AND selected.is_default
     WHERE element.kind = 'delivery' AND element.is_split AND NOT element.keeps_split
     UNION ALL
     SELECT

@@ -41,7 +41,19 @@ side AS (
         line.level,
         sum(line.amount) AS amount
     FROM touched
-    INNER JOIN campaign.cost_line AS line ON touched.campaign_id = line.campaign_id
+    -- OFFSET 0: found by index for each campaign: a chunk reads its own lines, not all.
+    CROSS JOIN
+        LATERAL (
+            SELECT
+                cost_line.budget_id,
+                cost_line.campaign_id,
+                cost_line.expense_category_id,
+                cost_line.level,
+                cost_line.amount
+            FROM campaign.cost_line AS cost_line
+            WHERE cost_line.campaign_id = touched.campaign_id
+            OFFSET 0  -- noqa: AM09
+        ) AS line
     GROUP BY line.budget_id, line.campaign_id, line.expense_category_id, line.level
     UNION ALL
     SELECT

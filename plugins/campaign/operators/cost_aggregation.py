@@ -29,10 +29,12 @@ LEVEL_SQL = SQL_FOLDER / "cost_aggregation" / "total_level.sql"
 SETTINGS = {
     # Our own writing is no news to the queue of changes (triggers/budget_changes.sql).
     "campaign.cost_bookkeeping": "off",
-    # The work tables of a chunk stay in memory, and what it reads of the others is mostly there too.
+    # The work tables of a chunk stay in memory.
     "temp_buffers": "128MB",
     "work_mem": "128MB",
-    "random_page_cost": "1.1",
+    # A chunk finds its rows by index, whatever the size of the tables: pages cost little, reading all rows much.
+    "seq_page_cost": "0.1",
+    "random_page_cost": "0.1",
     # Of a work table, its size matters, not what is in it.
     "default_statistics_target": "10",
     # Many statements of a fraction of a second each.
