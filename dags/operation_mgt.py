@@ -46,6 +46,18 @@ with DAG(
     tags=[TECHNICAL_WORKFLOW_TAG, "campaigns"],
     **workflow_defaults(),
 ) as dag:
+    plan_schedules = SqlStep(
+        task_id="plan_schedules",
+        sql="operation_mgt/plan_schedules.sql",
+        doc_md="Makes the rules of recurring and periodic campaigns into lines of their schedules, as they come "
+        "into view; skips missed starts where the campaign says so.",
+    )
+    serve_schedules = SqlStep(
+        task_id="serve_schedules",
+        sql="operation_mgt/serve_schedules.sql",
+        doc_md="Serves each schedule line whose time has come: a workflow with its deliveries, or a whole campaign. "
+        "The log names what was made.",
+    )
     advance_campaigns = SqlStep(
         task_id="advance_campaigns",
         sql="operation_mgt/advance_campaigns.sql",
@@ -84,6 +96,8 @@ with DAG(
         doc_md="Tells the owners of files that failed in this run; fails if the mail server is still away.",
     )
 
+    # What was missed is served before a campaign that is at its end is finished.
+    plan_schedules >> serve_schedules >> advance_campaigns
     advance_campaigns >> follow_workflows >> create_workflows >> start_workflows
     start_workflows >> send_notifications >> extract_files >> send_alerts
     # A step before the mails that failed makes the whole run fail, whatever the steps after it did.

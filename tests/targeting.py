@@ -15,10 +15,14 @@ _runs = itertools.count(1)
 def run_targeting(dag: DAG, as_of: datetime, *, run_id: str | None = None, **conf: Any) -> dict[str, dict[str, Any]]:
     """Execute the tasks of a targeting DAG in order; its teardowns run however the others went.
 
+    Who gives the built-in targeting no criterion means everybody.
+
     :returns: per task what it returned.
     """
     run_id = run_id or f"manual__{next(_runs)}"
     params = {**{name: param.value for name, param in dag.params.items()}, "as_of": as_of.isoformat(), **conf}
+    if "everybody" in dag.params and not any(params.get(name) for name in ("purchases", "where", "lists")):
+        params["everybody"] = conf.get("everybody", True)
     dag_run = SimpleNamespace(data_interval_end=None, logical_date=None, run_after=as_of, run_id=run_id)
     summaries: dict[str, dict[str, Any]] = {}
     try:

@@ -152,6 +152,15 @@ def _settings(state: State) -> dict[str, str]:
                 },
             }
         ),
+        # With it operationMgt stops the run of a canceled workflow.
+        "AIRFLOW_CONN_AIRFLOW_API": json.dumps(
+            {
+                "conn_type": "http",
+                "host": ui,
+                "login": "admin",
+                "password": secrets["ui_passwords"]["admin"],
+            }
+        ),
         "AIRFLOW_CONN_ROUTER_SFTP": json.dumps(
             {
                 "conn_type": "sftp",

@@ -1,23 +1,31 @@
-"""Start and follow runs of other DAGs from inside a task.
+"""Start, follow and stop runs of other DAGs from inside a task.
 
 ``TriggerDagRunOperator`` starts one run a task and fails that task when the run exists or its DAG does
 not. A workflow starts many runs in one step and must record on each what became of it, so this module
 speaks to the Task SDK's supervisor directly, as that operator does. It is the only place that does.
+
+To end a run before its time is no message of the Task SDK (3.3): that goes through Airflow's REST API, with
+the connection ``airflow_api``, as a person does it in the UI.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
-from airflow.sdk import timezone
+import httpx
+from airflow.sdk import BaseHook, timezone
 from airflow.sdk.api.client import ServerResponseError
-from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, GetDag, GetDagRunState, TriggerDagRun
 
 # Run ids of what the workflows start; their end is announced (campaign.run_listener).
 RUN_ID_PREFIX = "campaign__"
+API_CONN_ID = "airflow_api"
+API_TIMEOUT_SECONDS = 10.0
+ENDED = ("success", "failed")
 
 
 class DagRunError(RuntimeError):
@@ -83,6 +91,46 @@ def dag_run_state(dag_id: str, run_id: str) -> str:
         f"The state of the run {run_id} of the DAG {dag_id} cannot be read",
     ).state
     return state
+
+
+def stop_dag_run(dag_id: str, run_id: str) -> bool:
+    """End a DAG run as failed, whatever it is doing; its running tasks are killed within seconds.
+
+    :returns: False when there was nothing to stop: it had ended, or was never started.
+    :raises DagRunError: when it goes on; the message says why.
+    """
+    try:
+        if dag_run_state(dag_id, run_id) in ENDED:
+            return False
+    except DagRunError as error:
+        if error.is_final:
+            return False
+        raise
+    failure = f"The run {run_id} of the DAG {dag_id} cannot be stopped"
+    try:
+        connection = BaseHook.get_connection(API_CONN_ID)
+    except (AirflowNotFoundException, AirflowRuntimeError) as error:
+        raise DagRunError(
+            f"{failure}: there is no Airflow connection {API_CONN_ID}, with address, login and password of a user "
+            "who may. Mark it as failed in the Airflow UI."
+        ) from error
+    host, port = connection.host or "localhost", f":{connection.port}" if connection.port else ""
+    address = host if "://" in host else f"{connection.schema or 'http'}://{host}"
+    try:
+        with httpx.Client(base_url=f"{address}{port}", timeout=API_TIMEOUT_SECONDS, trust_env=False) as api:
+            login = api.post("/auth/token", json={"username": connection.login, "password": connection.password})
+            login.raise_for_status()
+            answer = api.patch(
+                f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}",
+                json={"state": "failed"},
+                headers={"Authorization": f"Bearer {login.json()['access_token']}"},
+            )
+            answer.raise_for_status()
+    except (httpx.HTTPError, KeyError, ValueError) as error:
+        # Of an answer its status is enough: its text may name the user.
+        why = f"status {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else repr(error)
+        raise DagRunError(f"{failure}: Airflow's API at {address}{port} answered with {why}.") from error
+    return True
 
 
 def _send(message: Any, failure: str) -> Any:

@@ -64,6 +64,10 @@ def targeting_params() -> dict[str, Param]:
 def criteria_params() -> dict[str, Param]:
     """Further parameters of the built-in targeting: its criteria, all of which a recipient must meet."""
     return {
+        "everybody": Param(
+            None, type=["null", "boolean"], title="Everybody",
+            description_md="Target everybody. Without it, purchases, where or lists must choose.",
+        ),
         "purchases": Param(
             None, type=["null", "object"], title="Purchases",
             description_md='Like `{"min_count": 3, "min_amount": "75.00", "last_on_or_after": "1998-01-01"}`;'
@@ -76,7 +80,7 @@ def criteria_params() -> dict[str, Param]:
         ),
         "lists": Param(
             None, type=["null", "array"], title="Lists",
-            description_md="Only members of any of these recipient lists. Empty: everybody.",
+            description_md="Only members of any of these recipient lists.",
         ),
         "exclude_lists": Param(
             None, type=["null", "array"], title="Lists left out",

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 
-from campaign.migrate import migrate
+from campaign.migrate import SCHEMA_FOLDER, migrate
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -26,6 +26,7 @@ class Airflow:
         self.confs: dict[str, dict[str, Any]] = {}
         self.troubles: dict[str, DagRunError] = {}
         self.started: list[str] = []
+        self.stopped: list[str] = []
 
     def start_dag_run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
         if dag_id in self.troubles:
@@ -43,12 +44,22 @@ class Airflow:
             raise DagRunError("The API is away")
         return self.runs[run_id]
 
+    def stop_dag_run(self, dag_id: str, run_id: str) -> bool:
+        if dag_id in self.troubles:
+            raise self.troubles[dag_id]
+        if self.runs.get(run_id) not in ("queued", "running"):
+            return False
+        self.runs[run_id] = "failed"
+        self.stopped.append(run_id.removeprefix("campaign__"))
+        return True
+
 
 @pytest.fixture
 def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
     airflow = Airflow()
     monkeypatch.setattr("campaign.operators.workflow_start.start_dag_run", airflow.start_dag_run)
     monkeypatch.setattr("campaign.operators.workflow_follow.dag_run_state", airflow.dag_run_state)
+    monkeypatch.setattr("campaign.operators.workflow_follow.stop_dag_run", airflow.stop_dag_run)
     return airflow
 
 
@@ -150,6 +161,7 @@ def test_workflow_of_a_delivery_is_created_started_and_followed(
         "workflows_created": 1,
         "workflows_queued": 1,
         "workflows_waiting": 0,
+        "deliveries_submitted": 0,
         "campaigns_crowded": 0,
     }
     assert rows(
@@ -498,6 +510,36 @@ def test_canceled_campaign_or_delivery_takes_its_workflows_with_it(
     airflow.runs = dict.fromkeys(airflow.runs, "failed")
     run_workflow("operationMgt", NOW)
     assert [status for _, status, _ in rows(db, DELIVERIES)] == ["canceled", "failed", "targeting_pending"]
+
+
+def test_run_of_a_canceled_workflow_is_stopped_and_what_goes_on_is_said_once(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    run_workflow: Workflow,
+    airflow: Airflow,
+    campaign: int,
+    template: int,
+) -> None:
+    waiting(factory, campaign, template)
+    run_workflow("operationMgt", NOW)
+    db.execute("SELECT campaign.cancel_workflow(id, 'wrong list') FROM campaign.workflow")
+    airflow.troubles["campaignTargeting"] = DagRunError("The run R cannot be stopped: the API is away.")
+    for hour in range(2):
+        summary = run_workflow("operationMgt", NOW + hour * HOUR)
+    assert summary["follow_workflows"]["runs_stopped"] == 0
+    said = "SELECT message FROM campaign.journal WHERE message LIKE '%run%' AND level = 'error' ORDER BY id"
+    assert rows(db, said) == [
+        ("The canceled workflow catalog_targeting_1 goes on. The run R cannot be stopped: the API is away.",)
+    ]
+    airflow.troubles.clear()
+    assert run_workflow("operationMgt", NOW + 2 * HOUR, dry_run=True)["follow_workflows"]["runs_to_stop"] == 1
+    assert airflow.stopped == []
+    assert run_workflow("operationMgt", NOW + 2 * HOUR)["follow_workflows"]["runs_stopped"] == 1
+    assert airflow.stopped == ["catalog_targeting_1"]
+    before = snapshot(db)
+    run_workflow("operationMgt", NOW + 2 * HOUR)
+    assert changed_tables(before, snapshot(db)) == {}
+    assert airflow.stopped == ["catalog_targeting_1"]
 
 
 def test_more_workflows_than_a_person_can_see_is_a_warning_once(

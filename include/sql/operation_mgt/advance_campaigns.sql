@@ -96,6 +96,7 @@ WITH finished AS (
             FROM campaign.campaign_schedule AS line
             WHERE
                 line.campaign_id = campaign.id
+                AND line.starts_at <= campaign.ends_at
                 AND num_nonnulls(line.workflow_id, line.created_campaign_id, line.skipped_at) = 0
         )
     RETURNING campaign.id, campaign.label

@@ -76,6 +76,8 @@ WITH corrected AS (
             jsonb_build_object(
                 'workflow', workflow.conf -> 'workflow',
                 'delivery', workflow.conf -> 'delivery',
+                'deliveries', workflow.conf -> 'deliveries',
+                'start_planning_date', workflow.conf -> 'start_planning_date',
                 'as_of', workflow.conf -> 'as_of'
             )
         )
@@ -84,11 +86,18 @@ WITH corrected AS (
         workflow.workflow_template_id = template.id
         AND workflow.status = 'queued'
         AND workflow.failure IS NOT NULL
-        AND workflow.delivery_id IS NOT NULL
+        AND (
+            workflow.delivery_id IS NOT NULL
+            OR EXISTS (
+                SELECT 1 FROM campaign.campaign_schedule AS line
+                WHERE line.workflow_id = workflow.id
+            )
+        )
         AND template.updated_at > workflow.updated_at
         AND (
             workflow.dag_id <> template.dag_id
-            OR workflow.conf - ARRAY['workflow', 'delivery', 'as_of'] <> template.conf
+            OR workflow.conf - ARRAY['workflow', 'delivery', 'deliveries', 'start_planning_date', 'as_of']
+            <> template.conf
         )
         AND (
             %(campaign)s::text IS NULL
@@ -116,7 +125,8 @@ WITH due AS (
             SELECT count(*) + 1 FROM campaign.workflow AS earlier
             WHERE earlier.delivery_id = delivery.id
         ) AS workflow_name,
-        coalesce(
+        -- A recurring campaign counts its starts.
+        CASE WHEN campaign.kind <> 'recurring' THEN coalesce(
             (
                 SELECT max(counted.number)
                 FROM campaign.workflow AS counted
@@ -125,7 +135,7 @@ WITH due AS (
                     AND counted.workflow_template_id = template.id
             ),
             0
-        ) + row_number() OVER (PARTITION BY delivery.campaign_id, template.id ORDER BY delivery.id) AS number
+        ) + row_number() OVER (PARTITION BY delivery.campaign_id, template.id ORDER BY delivery.id) END AS number
     FROM campaign.delivery
     INNER JOIN campaign.campaign ON delivery.campaign_id = campaign.id
     INNER JOIN campaign.workflow_template AS template ON delivery.workflow_template_id = template.id
@@ -139,7 +149,9 @@ WITH due AS (
         AND NOT EXISTS (
             SELECT 1
             FROM campaign.workflow AS open
-            WHERE open.delivery_id = delivery.id AND open.status IN ('pending', 'queued', 'running')
+            WHERE
+                (open.delivery_id = delivery.id OR open.id = delivery.workflow_id)
+                AND open.status IN ('pending', 'queued', 'running')
         )
 ),
 
@@ -241,6 +253,20 @@ queued AS (
     SET
         status = 'queued',
         queued_at = %(as_of)s::timestamptz,
+        -- What a schedule line made in advance works as of its start.
+        conf = workflow.conf || CASE
+            WHEN
+                EXISTS (
+                    SELECT 1 FROM campaign.campaign_schedule AS line
+                    WHERE line.workflow_id = workflow.id
+                )
+                THEN
+                    jsonb_build_object(
+                        'as_of',
+                        to_char(%(as_of)s::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+                    )
+            ELSE '{}'
+        END,
         run_id = campaign.workflow_run_id(workflow.internal_name, workflow.id)
     FROM waiting
     LEFT JOIN busy ON waiting.campaign_id IS NOT DISTINCT FROM busy.campaign_id
@@ -254,6 +280,39 @@ queued AS (
 SELECT
     (SELECT count(*) FROM queued) AS workflows_queued,
     (SELECT count(*) FROM waiting) - (SELECT count(*) FROM queued) AS workflows_waiting;
+
+-- The deliveries that were copied with a workflow are submitted when it enters the queue.
+WITH submitted AS (
+    UPDATE campaign.delivery AS delivery
+    SET status = 'targeting_pending', submitted_at = %(as_of)s::timestamptz
+    FROM campaign.workflow
+    INNER JOIN campaign.campaign_schedule AS line ON workflow.id = line.workflow_id
+    LEFT JOIN campaign.campaign ON workflow.campaign_id = campaign.id
+    WHERE
+        delivery.workflow_id = workflow.id
+        AND delivery.status = 'being_edited'
+        AND workflow.status = 'queued'
+        AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
+    RETURNING
+        delivery.id,
+        delivery.label,
+        delivery.campaign_id,
+        workflow.internal_name AS workflow
+),
+
+written AS (
+    INSERT INTO campaign.journal (source, run_id, campaign_id, delivery_id, message)
+    SELECT
+        %(dag_id)s::text,
+        %(run_id)s::text,
+        submitted.campaign_id,
+        submitted.id,
+        format('Delivery %%L was submitted by the start of workflow %%s.', submitted.label, submitted.workflow)
+            AS message
+    FROM submitted
+)
+
+SELECT count(*) AS deliveries_submitted FROM submitted;
 
 -- Told once per campaign and number: the text is the same as long as the setting is.
 WITH crowded AS (

@@ -82,7 +82,6 @@ failed_delivery AS (
     FROM changed
     WHERE
         changed.outcome = 'failed'
-        AND delivery.id = changed.delivery_id
         AND delivery.workflow_id = changed.id
         AND delivery.status = 'targeting_pending'
     RETURNING delivery.id

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from campaign.dag_runs import DagRunError, dag_run_state
+from psycopg.types.json import Jsonb
+
+from campaign.dag_runs import DagRunError, dag_run_state, stop_dag_run
 from campaign.database import Connection, Row, execute_statements, workflow_transaction
 from campaign.operators.workflow_start import record_outcomes
 from campaign.operators.workflow_step import Summary, WorkflowStep
@@ -18,7 +20,7 @@ OUTCOME_OF_STATE = {"success": "finished", "failed": "failed"}
 
 
 class WorkflowFollowStep(WorkflowStep):
-    """Record the end of each running workflow, and drop what killed targeting runs left behind."""
+    """Record the end of each running workflow, stop the runs of canceled ones, and drop what killed runs left."""
 
     stays_in_the_house: ClassVar[bool] = True
 
@@ -26,13 +28,17 @@ class WorkflowFollowStep(WorkflowStep):
         """Ask Airflow for the state of each run, then record the ends in one transaction."""
         with workflow_transaction(run) as connection:
             workflows = self._select(connection, run)
+            canceled = self._select_canceled(connection, run)
         outcomes = [outcome for workflow in workflows if (outcome := self._look(workflow))]
+        stops = [self._stop(workflow) for workflow in canceled]
         with workflow_transaction(run) as connection:
             summary = record_outcomes(connection, run, outcomes)
+            summary |= self._record_stops(connection, run, stops)
             summary |= self._drop_stale_sets(connection, run)
         return {
             "workflows_followed": len(workflows),
             **{name: summary[name] for name in ("workflows_finished", "workflows_failed", "deliveries_failed")},
+            "runs_stopped": summary["runs_stopped"],
             "work_tables_dropped": summary["work_tables_dropped"],
         }
 
@@ -40,6 +46,7 @@ class WorkflowFollowStep(WorkflowStep):
         """Say how many workflows would be looked at."""
         return {
             "workflows_to_follow": len(self._select(connection, run)),
+            "runs_to_stop": len(self._select_canceled(connection, run)),
             **self._drop_stale_sets(connection, run),
         }
 
@@ -59,6 +66,23 @@ class WorkflowFollowStep(WorkflowStep):
         self.log.info("%s: its run %s is %s", workflow["internal_name"], workflow["run_id"], state)
         outcome = OUTCOME_OF_STATE.get(state)
         return {"id": workflow["id"], "outcome": outcome} if outcome else None
+
+    def _select_canceled(self, connection: Connection, run: Run) -> list[Row]:
+        statement = read_statement("operation_mgt/select_canceled_workflows.sql")
+        return execute_statements(connection, statement, run.binds())[0]
+
+    def _stop(self, workflow: Row) -> dict[str, Any]:
+        """Stop the run of a canceled workflow, and return what came of it."""
+        try:
+            stopped = stop_dag_run(workflow["dag_id"], workflow["run_id"])
+        except DagRunError as error:
+            self.log.warning("%s was canceled, and goes on: %s", workflow["internal_name"], error)
+            return {"id": workflow["id"], "outcome": "goes_on", "reason": str(error)}
+        return {"id": workflow["id"], "outcome": "stopped" if stopped else "over"}
+
+    def _record_stops(self, connection: Connection, run: Run, stops: list[dict[str, Any]]) -> Summary:
+        statement = read_statement("operation_mgt/record_stops.sql")
+        return execute_statements(connection, statement, run.binds() | {"stops": Jsonb(stops)})[0][0]
 
     def _drop_stale_sets(self, connection: Connection, run: Run) -> Summary:
         statement = read_statement("operation_mgt/drop_stale_sets.sql")

@@ -23,8 +23,8 @@ BOOLEAN_COLUMNS = ("opt_out_direct_mail", "opt_out_email", "opt_out_sms", "opt_o
 COMPARISONS = ("<", "<=", ">", ">=")
 OPERATORS = ("=", "<>", *COMPARISONS, "in", "not in", "is null", "is not null", "starts with")
 # What operationMgt adds to the parameters of every workflow.
-RUN_KEYS = ("workflow", "delivery", "as_of", "start_planning_date")
-CRITERIA_KEYS = ("purchases", "where", "lists", "exclude_lists", "control_group", "seeds", "charge_seeds")
+RUN_KEYS = ("workflow", "delivery", "deliveries", "as_of", "start_planning_date")
+CRITERIA_KEYS = ("everybody", "purchases", "where", "lists", "exclude_lists", "control_group", "seeds", "charge_seeds")
 
 
 @dataclass
@@ -55,6 +55,7 @@ def parse_criteria(parameters: Mapping[str, Any]) -> Criteria:
         raise TargetingParameterError(
             f"{', '.join(unknown)}: not a parameter of targeting. There are {', '.join(CRITERIA_KEYS)}."
         )
+    _require_choice(parameters)
     criteria = Criteria(
         lists=names("lists", parameters.get("lists")),
         exclude_lists=names("exclude_lists", parameters.get("exclude_lists")),
@@ -67,6 +68,20 @@ def parse_criteria(parameters: Mapping[str, Any]) -> Criteria:
     for number, condition in enumerate(where, start=1):
         _add_condition(criteria, f"where, condition {number}", condition)
     return criteria
+
+
+def _require_choice(parameters: Mapping[str, Any]) -> None:
+    """Refuse to target everybody unless that is said: a forgotten criterion would write to all."""
+    everybody = parameters.get("everybody")
+    if everybody not in (None, True, False):
+        raise TargetingParameterError(f"everybody: {everybody!r} must be true or false.")
+    chosen = [key for key in ("purchases", "where", "lists") if parameters.get(key)]
+    if everybody and chosen:
+        raise TargetingParameterError(f"everybody: is true, and {', '.join(chosen)} chooses some: keep one of them.")
+    if not everybody and not chosen:
+        raise TargetingParameterError(
+            'everybody: nothing says whom to target. Give purchases, where or lists, or write "everybody": true.'
+        )
 
 
 def _add_purchases(criteria: Criteria, purchases: Any) -> None:

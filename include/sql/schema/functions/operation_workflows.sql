@@ -29,6 +29,15 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     )
 $$;
 
+-- How much later than its start a run may come to it, and it is not missed: the setting missed_after.
+CREATE OR REPLACE FUNCTION campaign.missed_after() RETURNS interval
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(
+        (SELECT (setting.value #>> '{}')::interval FROM campaign.setting AS setting WHERE setting.name = 'missed_after'),
+        interval '1 hour'
+    )
+$$;
+
 -- Who is told when something of a campaign goes wrong: its owner, and without one the supervisors.
 CREATE OR REPLACE FUNCTION campaign.people_in_charge(campaign_id bigint)
 RETURNS TABLE (staff_id bigint, email text)
@@ -56,4 +65,58 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT count(*) + 1
     FROM campaign.notification AS earlier
     WHERE earlier.delivery_id = $2 AND earlier.kind = $1 AND earlier.staff_id = $3
+$$;
+
+-- A person starts a workflow that waits for one: one without automatic start, or before its time.
+CREATE OR REPLACE FUNCTION campaign.start_workflow(workflow bigint, staff bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    starter CONSTANT campaign.staff := campaign.require_active_staff($2);
+    started campaign.workflow;
+BEGIN
+    SELECT * INTO started FROM campaign.workflow AS waiting WHERE waiting.id = $1 FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'There is no workflow %.', $1 USING ERRCODE = 'no_data_found';
+    END IF;
+    IF started.status <> 'pending' THEN
+        RAISE EXCEPTION 'Workflow % is %: only one that is pending can be started.', started.internal_name,
+            started.status USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    UPDATE campaign.workflow AS waiting
+    SET automatic_start = TRUE, starts_at = campaign.moment()
+    WHERE waiting.id = started.id;
+    INSERT INTO campaign.journal (source, campaign_id, delivery_id, message)
+    VALUES (
+        'operationMgt', started.campaign_id, started.delivery_id,
+        format('%s started workflow %s.', starter.internal_name, started.internal_name)
+    );
+END
+$$;
+
+-- A person cancels a workflow that has not ended; operationMgt stops its run.
+CREATE OR REPLACE FUNCTION campaign.cancel_workflow(workflow bigint, reason text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    canceled campaign.workflow;
+BEGIN
+    SELECT * INTO canceled FROM campaign.workflow AS open WHERE open.id = $1 FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'There is no workflow %.', $1 USING ERRCODE = 'no_data_found';
+    END IF;
+    IF canceled.status NOT IN ('pending', 'queued', 'running') THEN
+        RAISE EXCEPTION 'Workflow % is %: only one that has not ended can be canceled.', canceled.internal_name,
+            canceled.status USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    UPDATE campaign.workflow AS open
+    SET status = 'canceled', finished_at = campaign.moment()
+    WHERE open.id = canceled.id;
+    INSERT INTO campaign.journal (level, source, campaign_id, delivery_id, message)
+    VALUES (
+        'warning', 'operationMgt', canceled.campaign_id, canceled.delivery_id,
+        format(
+            'Workflow %s was canceled when it was %s: %s', canceled.internal_name, canceled.status,
+            coalesce(nullif($2, ''), 'no reason given')
+        )
+    );
+END
 $$;

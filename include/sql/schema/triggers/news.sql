@@ -49,6 +49,20 @@ CREATE OR REPLACE TRIGGER announce_order AFTER INSERT ON campaign.stock_order
 FOR EACH ROW EXECUTE FUNCTION campaign.announce('stockMgt');
 CREATE OR REPLACE TRIGGER announce_workflow AFTER INSERT ON campaign.workflow
 FOR EACH ROW EXECUTE FUNCTION campaign.announce('operationMgt');
+CREATE OR REPLACE TRIGGER announce_cancellation AFTER UPDATE OF status ON campaign.workflow
+FOR EACH ROW WHEN (NEW.status = 'canceled' AND OLD.status = 'running')
+EXECUTE FUNCTION campaign.announce('operationMgt');
+CREATE OR REPLACE TRIGGER announce_start AFTER UPDATE OF automatic_start ON campaign.workflow
+FOR EACH ROW WHEN (NEW.automatic_start AND NOT OLD.automatic_start)
+EXECUTE FUNCTION campaign.announce('operationMgt');
+-- What operationMgt makes of a rule by itself is no news.
+CREATE OR REPLACE TRIGGER announce_line AFTER INSERT ON campaign.campaign_schedule
+FOR EACH ROW WHEN (NOT NEW.from_rule) EXECUTE FUNCTION campaign.announce('operationMgt');
+CREATE OR REPLACE TRIGGER announce_new_rule AFTER INSERT ON campaign.campaign
+FOR EACH ROW WHEN (NEW.recurrence IS NOT NULL) EXECUTE FUNCTION campaign.announce('operationMgt');
+CREATE OR REPLACE TRIGGER announce_rule AFTER UPDATE OF recurrence, time_zone, starts_at, ends_at ON campaign.campaign
+FOR EACH ROW WHEN (NEW.recurrence IS NOT NULL OR OLD.recurrence IS NOT NULL)
+EXECUTE FUNCTION campaign.announce('operationMgt');
 CREATE OR REPLACE TRIGGER announce_job AFTER UPDATE OF status ON campaign.provider_job
 FOR EACH ROW WHEN (OLD.status = 'failed' AND NEW.status = 'pending')
 EXECUTE FUNCTION campaign.announce('providerMgt');

@@ -8,7 +8,7 @@ DECLARE
 BEGIN
     BEGIN
         CASE
-            WHEN NEW.name IN ('stale_after', 'transfer_timeout', 'journal_kept_for', 'sending_slice') THEN
+            WHEN NEW.name IN ('stale_after', 'transfer_timeout', 'journal_kept_for', 'sending_slice', 'missed_after') THEN
                 wanted := 'a time above zero, like "24 hours"';
                 IF entered::interval <= interval '0' OR entered::interval > interval '100 years' THEN
                     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';

@@ -6,7 +6,7 @@ Revision ID: 0005_extract
 from campaign.migrate import run_sql_folder
 
 revision = "0005_extract"
-down_revision = "0003_budget"
+down_revision = "0004_repeat"
 
 
 def upgrade() -> None:

@@ -1,5 +1,5 @@
 -- What holds for each delivery and kind of approval: its own policy, else its campaign's, else that of the
--- template its campaign was made from. Grain: one row per delivery and kind that its channel knows.
+-- template its campaign follows. Grain: one row per delivery and kind that its channel knows.
 CREATE OR REPLACE VIEW campaign.approval_setting AS
 WITH kind_of_channel (kind, channels) AS (
     VALUES
@@ -39,7 +39,9 @@ LEFT JOIN LATERAL (
         SELECT inherited.*
         FROM campaign.approval_policy AS inherited
         WHERE
-            inherited.campaign_id = ANY(ARRAY[campaign.id, campaign.template_id])
+            inherited.campaign_id = ANY(
+                ARRAY[campaign.id, CASE WHEN campaign.follows_template THEN campaign.template_id END]
+            )
             AND inherited.kind = kind_of_channel.kind
     ) AS candidate
     ORDER BY
@@ -56,7 +58,9 @@ LEFT JOIN LATERAL (
         UNION ALL
         SELECT inherited.*
         FROM campaign.approval_policy AS inherited
-        WHERE inherited.campaign_id = ANY(ARRAY[campaign.id, campaign.template_id]) AND inherited.kind = 'budget'
+        WHERE inherited.campaign_id = ANY(
+                ARRAY[campaign.id, CASE WHEN campaign.follows_template THEN campaign.template_id END]
+            ) AND inherited.kind = 'budget'
     ) AS candidate
     ORDER BY
         candidate.delivery_id IS NOT NULL DESC,
