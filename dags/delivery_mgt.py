@@ -63,15 +63,16 @@ with DAG(
         sql="delivery_mgt/remind_reviewers.sql",
         doc_md="Writes the reminders that are due, and tells the owner of an approval that is late.",
     )
-    hold_stale_deliveries = SqlStep(
-        task_id="hold_stale_deliveries",
-        sql="delivery_mgt/hold_stale_deliveries.sql",
-        doc_md="Holds deliveries whose date passed longer ago than the setting `stale_after`.",
-    )
     advance_deliveries = SqlStep(
         task_id="advance_deliveries",
         sql="delivery_mgt/advance_deliveries.sql",
         doc_md="Moves each delivery whose approvals are granted to its next status.",
+    )
+    # After that: in its new status its date may lie too far back.
+    hold_stale_deliveries = SqlStep(
+        task_id="hold_stale_deliveries",
+        sql="delivery_mgt/hold_stale_deliveries.sql",
+        doc_md="Holds deliveries whose date passed longer ago than the setting `stale_after`.",
     )
     start_deliveries = SqlStep(
         task_id="start_deliveries",
@@ -104,8 +105,8 @@ with DAG(
         doc_md="Tells the owners of deliveries that stopped while they were sent.",
     )
 
-    check_contents >> void_changed_approvals >> submit_approvals >> remind_reviewers >> hold_stale_deliveries
-    hold_stale_deliveries >> advance_deliveries >> start_deliveries >> send_notifications >> plan_batches
+    check_contents >> void_changed_approvals >> submit_approvals >> remind_reviewers >> advance_deliveries
+    advance_deliveries >> hold_stale_deliveries >> start_deliveries >> send_notifications >> plan_batches
     send_messages >> finish_deliveries >> send_alerts
     # A step before that failed makes the whole run fail, whatever the steps after it did.
     [send_notifications, send_messages] >> send_alerts

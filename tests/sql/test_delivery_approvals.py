@@ -393,6 +393,18 @@ def test_what_was_due_long_ago_is_held_until_a_person_releases_it(
     assert db.execute("SELECT campaign.delivery_is_cleared(%s, %s)", [stale, NOW]).fetchone() == (True,)
 
 
+def test_what_is_due_too_long_ago_once_it_moves_on_is_held_by_the_run_that_moves_it(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, run_workflow: Workflow
+) -> None:
+    delivery = analysed(factory, campaign, extraction_date=NOW - 25 * HOUR)
+    run_workflow("deliveryMgt", NOW)
+    held = db.execute("SELECT status, held_at FROM campaign.delivery WHERE id = %s", [delivery]).fetchall()
+    assert held == [("extraction_pending", NOW)]
+    before = snapshot(db)
+    run_workflow("deliveryMgt", NOW)
+    assert changed_tables(before, snapshot(db)) == {}
+
+
 def cleared(db: psycopg.Connection[Any], delivery: int, moment: datetime) -> bool:
     row = db.execute("SELECT campaign.delivery_is_cleared(%s, %s)", [delivery, moment]).fetchone()
     assert row is not None
