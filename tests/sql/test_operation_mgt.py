@@ -28,9 +28,12 @@ class Airflow:
         self.started: list[str] = []
         self.stopped: list[str] = []
 
-    def start_dag_run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
+    def require_runnable_dag(self, dag_id: str) -> None:
         if dag_id in self.troubles:
             raise self.troubles[dag_id]
+
+    def start_dag_run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
+        self.require_runnable_dag(dag_id)
         if run_id in self.runs:
             return False
         self.runs[run_id], self.confs[run_id] = "queued", conf
@@ -58,6 +61,7 @@ class Airflow:
 def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
     airflow = Airflow()
     monkeypatch.setattr("campaign.operators.workflow_start.start_dag_run", airflow.start_dag_run)
+    monkeypatch.setattr("campaign.operators.workflow_start.require_runnable_dag", airflow.require_runnable_dag)
     monkeypatch.setattr("campaign.operators.workflow_follow.dag_run_state", airflow.dag_run_state)
     monkeypatch.setattr("campaign.operators.workflow_follow.stop_dag_run", airflow.stop_dag_run)
     return airflow
@@ -573,7 +577,7 @@ def test_dry_run_and_a_run_for_the_past_start_nothing(
     before = snapshot(db)
     summaries = run_workflow("operationMgt", NOW, dry_run=True)
     assert summaries["create_workflows"]["workflows_created"] == 1
-    assert summaries["start_workflows"] == {"dry_run": True, "workflows_to_start": 1}
+    assert summaries["start_workflows"]["workflows_to_start"] == 1
     assert (changed_tables(before, snapshot(db)), airflow.started) == ({}, [])
     run_workflow("operationMgt", NOW + HOUR, campaign=None)
     assert airflow.started == ["catalog_targeting_1"]
@@ -581,6 +585,35 @@ def test_dry_run_and_a_run_for_the_past_start_nothing(
     before = snapshot(db)
     assert run_workflow("operationMgt", NOW)["start_workflows"]["for_the_past"] is True
     assert (changed_tables(before, snapshot(db)), len(airflow.started)) == ({}, 1)
+
+
+def test_dry_run_tells_what_ended_and_what_cannot_start(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    run_workflow: Workflow,
+    airflow: Airflow,
+    campaign: int,
+    template: int,
+) -> None:
+    for name in ("good", "bad"):
+        waiting(factory, campaign, template, internal_name=name)
+    run_workflow("operationMgt", NOW)
+    db.execute("UPDATE campaign.delivery SET status = 'target_ready' WHERE internal_name = 'good'")
+    airflow.runs |= {"campaign__good_targeting_1": "success", "campaign__bad_targeting_1": "failed"}
+    waiting(factory, campaign, template, internal_name="third")
+    airflow.troubles["campaignTargeting"] = DagRunError("The DAG campaignTargeting is paused.")
+
+    before = snapshot(db)
+    told = run_workflow("operationMgt", NOW + HOUR, dry_run=True)
+    assert changed_tables(before, snapshot(db)) == {}
+    done = run_workflow("operationMgt", NOW + HOUR)
+    assert told["follow_workflows"] == {"dry_run": True, **done["follow_workflows"]}
+    assert done["follow_workflows"]["workflows_finished"] == done["follow_workflows"]["workflows_failed"] == 1
+    assert told["start_workflows"]["workflows_blocked"] == done["start_workflows"]["workflows_blocked"] == 1
+    # One mail that a run failed, one that a workflow cannot start; the last step has no more to send.
+    for step in ("send_notifications", "send_alerts"):
+        assert told[step]["notifications_to_send"] == done[step]["notifications_sent"]
+    assert done["send_notifications"]["notifications_sent"] == 2
 
 
 def test_limited_to_a_campaign_touches_no_other(

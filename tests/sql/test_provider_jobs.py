@@ -41,9 +41,12 @@ class DagRuns:
         self.confs: list[dict[str, Any]] = []
         self.error: dag_runs.DagRunError | None = None
 
-    def start(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
+    def require(self, dag_id: str) -> None:
         if self.error:
             raise self.error
+
+    def start(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
+        self.require(dag_id)
         is_new = (dag_id, run_id) not in self.states
         if is_new:
             self.states[dag_id, run_id] = "queued"
@@ -58,6 +61,7 @@ class DagRuns:
 def runs(monkeypatch: pytest.MonkeyPatch) -> DagRuns:
     fake = DagRuns()
     monkeypatch.setattr(dag_runs, "start_dag_run", fake.start)
+    monkeypatch.setattr(dag_runs, "require_runnable_dag", fake.require)
     monkeypatch.setattr(dag_runs, "dag_run_state", fake.state)
     return fake
 
@@ -174,6 +178,25 @@ def test_dry_run_rehearses_all_and_leaves_nothing(
     assert summaries["transfer_files"]["files_to_send"] == 1
     assert summaries["send_notifications"]["notifications_to_send"] == 1
     assert summaries["start_post_processing"]["post_processings_to_start"] == 1
+
+
+def test_dry_run_sees_that_a_post_processing_has_ended(
+    case: ProviderCase, run_workflow: Workflow, runs: DagRuns
+) -> None:
+    case.delivery(case.service(post_processing_dag_id="ack"))
+    run_workflow("providerMgt", AS_OF)
+    runs.states = dict.fromkeys(runs.states, "success")
+    case.delivery(case.service(post_processing_dag_id="gone"))
+    runs.error = dag_runs.DagRunError("There is no DAG gone.")
+    before = snapshot(case.db)
+    told = run_workflow("providerMgt", AS_OF + MINUTE, dry_run=True)
+    assert changed_tables(before, snapshot(case.db)) == {}
+    done = run_workflow("providerMgt", AS_OF + MINUTE)
+    for step in ("follow_jobs", "finish_deliveries"):
+        assert told[step] == {"dry_run": True, **done[step]}
+    assert done["finish_deliveries"]["deliveries_finished"] == 1
+    assert told["start_post_processing"]["post_processings_not_started"] == 1
+    assert done["start_post_processing"]["post_processings_not_started"] == 1
 
 
 def test_run_for_the_past_sends_nothing(

@@ -79,6 +79,7 @@ class ExtractionStep(WorkflowStep):
                 file_name = self._file_name(connection, run, row, layout)
             except ExtractionError as error:
                 self.log.warning("%s would fail: %s", delivery["internal_name"], error)
+                self._record_failure(connection, run, delivery["id"], str(error))
                 counts["deliveries_that_would_fail"] += 1
                 continue
             row_count = self._expected_rows(connection, delivery["id"])
@@ -214,8 +215,11 @@ class ExtractionStep(WorkflowStep):
     def _fail(self, run: Run, delivery_id: int, reason: str) -> None:
         self.log.error("Delivery %d: %s", delivery_id, reason)
         with workflow_transaction(run) as connection:
-            binds = run.binds() | {"delivery_id": delivery_id, "reason": reason}
-            execute_statements(connection, read_statement("operation_mgt/fail_extraction.sql"), binds)
+            self._record_failure(connection, run, delivery_id, reason)
+
+    def _record_failure(self, connection: Connection, run: Run, delivery_id: int, reason: str) -> None:
+        binds = run.binds() | {"delivery_id": delivery_id, "reason": reason}
+        execute_statements(connection, read_statement("operation_mgt/fail_extraction.sql"), binds)
 
     def _remove_abandoned(
         self, connection: Connection, run: Run, folder: ObjectStoragePath, abandoned: list[Row]

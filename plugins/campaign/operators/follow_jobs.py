@@ -28,18 +28,11 @@ class FollowJobsStep(SqlStep):
         """Look at the mails, then at the DAG runs."""
         with workflow_transaction(run) as connection:
             summary = super().rehearse(connection, run, context)
-        tally = Counter[str]()
         with connect(run.application_name) as connection:
-            with connection.transaction():
-                [under_way] = execute_statements(
-                    connection, read_statement("provider_mgt/select_post_processings.sql"), run.binds()
-                )
-            for job in under_way:
-                tally[self._follow(connection, run, job)] += 1
-        return summary | {f"post_processings_{outcome}": tally[outcome] for outcome in ("done", "failed", "under_way")}
+            return summary | self._follow_all(connection, run)
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
-        """Look at the mails as if they had been sent; a DAG run that was not started has no end."""
+        """Look at the mails as if they had been sent, and at the DAG runs, which changes nothing there."""
         connection.execute(
             """
             UPDATE campaign.notification AS notification
@@ -51,7 +44,15 @@ class FollowJobsStep(SqlStep):
             """,
             [run.as_of],
         )
-        return super().rehearse(connection, run, context)
+        return super().rehearse(connection, run, context) | self._follow_all(connection, run)
+
+    def _follow_all(self, connection: Connection, run: Run) -> Summary:
+        with connection.transaction():
+            [under_way] = execute_statements(
+                connection, read_statement("provider_mgt/select_post_processings.sql"), run.binds()
+            )
+        tally = Counter(self._follow(connection, run, job) for job in under_way)
+        return {f"post_processings_{outcome}": tally[outcome] for outcome in ("done", "failed", "under_way")}
 
     def _follow(self, connection: Connection, run: Run, job: Row) -> str:
         try:

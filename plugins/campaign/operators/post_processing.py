@@ -36,8 +36,7 @@ class PostProcessingStep(WorkflowStep):
                     try:
                         dag_runs.start_dag_run(claim["dag_id"], claim["run_id"], {**claim["facts"], "job_id": job_id})
                     except dag_runs.DagRunError as error:
-                        self.log.warning("Job %s: %s", job_id, error)
-                        fail_job(connection, run, job_id, str(error), for_good=error.is_final)
+                        self._fail(connection, run, job_id, error)
                         failed += 1
                         continue
                     with connection.transaction():
@@ -53,11 +52,25 @@ class PostProcessingStep(WorkflowStep):
         return {"post_processings_started": started, "post_processings_not_started": failed}
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
-        """List the jobs whose DAG would be started."""
-        due = self._due(connection, run)
-        for job_id in due:
-            self.log.info("Would start the post-processing of job %s", job_id)
-        return {"post_processings_to_start": len(due)}
+        """List the jobs whose DAG would be started; one that cannot be is a failed try."""
+        startable = failed = 0
+        for job_id in self._due(connection, run):
+            claim = claim_job(connection, run, "post_processing", job_id)
+            if claim is None:
+                continue
+            try:
+                dag_runs.require_runnable_dag(claim["dag_id"])
+            except dag_runs.DagRunError as error:
+                self._fail(connection, run, job_id, error)
+                failed += 1
+            else:
+                self.log.info("Would start %s of %s", claim["run_id"], claim["dag_id"])
+                startable += 1
+        return {"post_processings_to_start": startable, "post_processings_not_started": failed}
+
+    def _fail(self, connection: Connection, run: Run, job_id: int, error: dag_runs.DagRunError) -> None:
+        self.log.warning("Job %s: %s", job_id, error)
+        fail_job(connection, run, job_id, str(error), for_good=error.is_final)
 
     def _due(self, connection: Connection, run: Run) -> list[int]:
         rows = connection.execute(

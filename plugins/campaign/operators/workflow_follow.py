@@ -32,21 +32,23 @@ class WorkflowFollowStep(WorkflowStep):
         outcomes = [outcome for workflow in workflows if (outcome := self._look(workflow))]
         stops = [self._stop(workflow) for workflow in canceled]
         with workflow_transaction(run) as connection:
-            summary = record_outcomes(connection, run, outcomes)
-            summary |= self._record_stops(connection, run, stops)
-            summary |= self._drop_stale_sets(connection, run)
-        return {
-            "workflows_followed": len(workflows),
-            **{name: summary[name] for name in ("workflows_finished", "workflows_failed", "deliveries_failed")},
-            "runs_stopped": summary["runs_stopped"],
-            "work_tables_dropped": summary["work_tables_dropped"],
-        }
+            summary = {"workflows_followed": len(workflows), **self._record(connection, run, outcomes)}
+            return {**summary, "runs_stopped": self._record_stops(connection, run, stops)["runs_stopped"]}
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
-        """Say how many workflows would be looked at."""
+        """Look at the runs, which changes nothing, and record their ends in the open transaction."""
+        workflows = self._select(connection, run)
+        outcomes = [outcome for workflow in workflows if (outcome := self._look(workflow))]
         return {
-            "workflows_to_follow": len(self._select(connection, run)),
+            "workflows_followed": len(workflows),
+            **self._record(connection, run, outcomes),
             "runs_to_stop": len(self._select_canceled(connection, run)),
+        }
+
+    def _record(self, connection: Connection, run: Run, outcomes: list[dict[str, Any]]) -> Summary:
+        summary = record_outcomes(connection, run, outcomes)
+        return {
+            **{name: summary[name] for name in ("workflows_finished", "workflows_failed", "deliveries_failed")},
             **self._drop_stale_sets(connection, run),
         }
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from campaign.dag_runs import DagRunError, start_dag_run
+from campaign.dag_runs import DagRunError, require_runnable_dag, start_dag_run
 from campaign.database import Connection, Row, execute_statements, workflow_transaction
 from campaign.operators.workflow_step import Summary, WorkflowStep
 from campaign.run import Run
@@ -33,16 +33,10 @@ class WorkflowStartStep(WorkflowStep):
             return record_outcomes(connection, run, outcomes)
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
-        """Say which workflows would be started."""
-        workflows = self._select(connection, run)
-        for workflow in workflows:
-            self.log.info(
-                "Would start %s as %s of %s",
-                workflow["internal_name"],
-                workflow["run_id"],
-                workflow["dag_id"],
-            )
-        return {"workflows_to_start": len(workflows)}
+        """Say which workflows would be started, and which cannot be; record that in the open transaction."""
+        outcomes = [self._look(workflow) for workflow in self._select(connection, run)]
+        summary = record_outcomes(connection, run, outcomes)
+        return {"workflows_to_start": summary.pop("workflows_started"), **summary}
 
     def _select(self, connection: Connection, run: Run) -> list[Row]:
         statement = read_statement("operation_mgt/select_startable_workflows.sql")
@@ -53,11 +47,23 @@ class WorkflowStartStep(WorkflowStep):
         try:
             start_dag_run(workflow["dag_id"], workflow["run_id"], workflow["conf"])
         except DagRunError as error:
-            self.log.warning("%s: %s", workflow["internal_name"], error)
-            outcome = "failed" if error.is_final else "blocked"
-            return {"id": workflow["id"], "outcome": outcome, "reason": str(error)}
+            return self._trouble(workflow, error)
         self.log.info("Started %s as %s of %s", workflow["internal_name"], workflow["run_id"], workflow["dag_id"])
         return {"id": workflow["id"], "outcome": "started"}
+
+    def _look(self, workflow: Row) -> dict[str, Any]:
+        """Return what would come of a start; whether its parameters are refused, only the start says."""
+        try:
+            require_runnable_dag(workflow["dag_id"])
+        except DagRunError as error:
+            return self._trouble(workflow, error)
+        self.log.info("Would start %s as %s of %s", workflow["internal_name"], workflow["run_id"], workflow["dag_id"])
+        return {"id": workflow["id"], "outcome": "started"}
+
+    def _trouble(self, workflow: Row, error: DagRunError) -> dict[str, Any]:
+        self.log.warning("%s: %s", workflow["internal_name"], error)
+        outcome = "failed" if error.is_final else "blocked"
+        return {"id": workflow["id"], "outcome": outcome, "reason": str(error)}
 
 
 def record_outcomes(connection: Connection, run: Run, outcomes: list[dict[str, Any]]) -> Summary:
