@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -28,7 +29,7 @@ from campaign.operators.targeting.delivery_preparation import DeliveryPreparatio
 from campaign.targeting import TargetingParameterError
 from campaign.targeting.sets import MissingSetError, TargetSet
 from tests.factories import Factory
-from tests.targeting import run_targeting
+from tests.targeting import execute, run_targeting
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 ADDRESS = {"last_name": "Doe", "address1": "1 High Street", "postal_code": "12345", "city": "Springfield"}
@@ -525,6 +526,19 @@ def test_control_group_of_an_operator_reaches_the_delivery(
     run_targeting(dag, NOW, delivery="catalog")
     assert target(db, waiting) == {"control": everybody[:4], "main": everybody[4:]}
     assert exclusions(db, waiting) == {"opt_out": 1, "control_group": 4}
+
+
+def test_sets_that_other_tasks_read_survive_a_crash_of_the_server(db: psycopg.Connection[Any], dag_bag: DagBag) -> None:
+    dag = dag_bag.dags["campaignTargeting"]
+    dag_run = SimpleNamespace(data_interval_end=None, logical_date=None, run_after=NOW, run_id="crash")
+    params = {name: param.value for name, param in dag.params.items()} | {"as_of": NOW.isoformat()}
+    execute(dag, dag.get_task("select_recipients"), "crash", dag_run, params)
+    assert db.execute(
+        """
+        SELECT relpersistence FROM pg_class
+        WHERE relnamespace = 'campaign_work'::regnamespace AND relkind = 'r' AND relname <> 'target_set'
+        """
+    ).fetchall() == [("p",)]
 
 
 def test_examples_of_a_teams_own_targeting(db: psycopg.Connection[Any], factory: Factory, dag_bag: DagBag) -> None:

@@ -5,7 +5,7 @@
 -- Not linted: the linter reads all branches of the Jinja one after the other.
 -- noqa: disable=all
 
-CREATE UNLOGGED TABLE {{ target }} AS
+CREATE TABLE {{ target }} AS
 SELECT recipient.id AS recipient_id
 FROM campaign.recipient
 {% if purchase_conditions %}

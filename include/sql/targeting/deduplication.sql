@@ -4,7 +4,7 @@
 -- Not linted: the linter reads all branches of the Jinja one after the other.
 -- noqa: disable=all
 
-CREATE UNLOGGED TABLE {{ target }} AS
+CREATE TABLE {{ target }} AS
 SELECT DISTINCT ON (keyed.key COLLATE "C", keyed.own_key) keyed.recipient_id
 FROM (
     SELECT

@@ -3,7 +3,7 @@
 -- Not linted: the linter reads all branches of the Jinja one after the other.
 -- noqa: disable=all
 
-CREATE UNLOGGED TABLE {{ target }} AS
+CREATE TABLE {{ target }} AS
 SELECT first_set.recipient_id
 FROM {{ sources[0] }} AS first_set
 {% for source in sources[1:] %}

@@ -8,6 +8,7 @@
 -- Not linted: the linter reads all branches of the Jinja one after the other.
 -- noqa: disable=all
 
+-- Unlogged: it is read in the transaction that lays it, so no crash of the server can empty it in between.
 CREATE UNLOGGED TABLE {{ target }} AS
 WITH targeted AS (
     SELECT

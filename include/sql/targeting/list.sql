@@ -4,7 +4,7 @@
 -- Not linted: the linter reads all branches of the Jinja one after the other.
 -- noqa: disable=all
 
-CREATE UNLOGGED TABLE {{ target }} AS
+CREATE TABLE {{ target }} AS
 SELECT {% if is_several %}DISTINCT {% endif %}member.recipient_id
 FROM campaign.recipient_list_member AS member
 INNER JOIN campaign.recipient_list ON member.recipient_list_id = recipient_list.id

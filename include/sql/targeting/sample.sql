@@ -4,7 +4,7 @@
 -- Not linted: the linter reads all branches of the Jinja one after the other.
 -- noqa: disable=all
 
-CREATE UNLOGGED TABLE {{ target }} AS
+CREATE TABLE {{ target }} AS
 SELECT source.recipient_id
 FROM {{ sources[0] }} AS source
 {% if order_by %}

@@ -3,7 +3,7 @@
 -- Grain: one row per recipient that falls into a part; with shares below 1 the rest is left out.
 -- Rerun: the set is laid anew; the same salt gives the same parts.
 
-CREATE UNLOGGED TABLE {{ target }} AS
+CREATE TABLE {{ target }} AS
 SELECT
     placed.recipient_id,
     (%(parts)s::text[])[width_bucket(placed.place, %(bounds)s::double precision[]) + 1] AS part

@@ -59,7 +59,8 @@ def render_statement(name: str, **structure: Any) -> str:
 def lay_set(connection: Connection, target: TargetSet, statement: str, binds: dict[str, Any]) -> int:
     """Make the work table of a set from its one statement, in the open transaction, and register it.
 
-    A task that is tried again lays its set anew.
+    A task that is tried again lays its set anew. What other tasks read is logged: an unlogged table is there
+    and empty after a crash of the server, and the delivery would go to nobody.
 
     :param statement: creates the table.
     :returns: how many recipients are in it.

@@ -247,8 +247,8 @@ CREATE TABLE campaign.delivery_exclusion (
     CONSTRAINT "the count of an exclusion must not be negative" CHECK (count >= 0)
 );
 
--- Where targeting keeps its sets of recipients while a run lasts: one unlogged table each, named by this
--- register. The run drops them at its end; operationMgt drops what a killed run left.
+-- Where targeting keeps its sets of recipients while a run lasts: one table each, named by this register.
+-- The run drops them at its end; operationMgt drops what a killed run left.
 CREATE SCHEMA IF NOT EXISTS campaign_work;
 
 COMMENT ON SCHEMA campaign_work IS
