@@ -11,10 +11,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 
-from campaign.migrate import SCHEMA_FOLDER, migrate
+from campaign.migrate import migrate
 
 PROJECT = Path(__file__).resolve().parents[2]
 
