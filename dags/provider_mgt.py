@@ -10,13 +10,14 @@ tries are tried again (after 1, 5, 15 and 60 minutes: the setting `job_pauses`).
 
 **Reads** `delivery`, `service`, `provider`, `extraction_file`, approvals (`delivery_is_cleared`).
 **Writes** `provider_job`, `notification`, `journal`, `delivery.status`; files at the providers'
-storages; DAG runs.
+storages; DAG runs; `provider_return` and what follows from answers (docs/providers.md, 'Returns'), among it
+`delivery.real_cost` where no person entered one.
 
 **Rerun.** Safe: there is one job per delivery, kind and file, entered as running before it is carried out. A
 file that is there is not sent again, a mail keeps its Message-ID, a DAG run its run id. A run for the past
 is rehearsed and sends nothing.
 
-**What can fail.** A provider is away, full, or does not let us in: the job says so and is tried again; other
+**What can fail.** An answer is set aside whole, with its error, and its sender mends it. A provider is away, full, or does not let us in: the job says so and is tried again; other
 providers go on. After `job_tries` tries, or at once where trying cannot help (another file has the name, our
 own file changed), the job and its delivery are *failed* and the owner is told. Mend the cause, then call
 `campaign.retry_delivery(delivery)`, or `campaign.retry_job(job)` for one job. What waits for what is in the
@@ -30,6 +31,7 @@ from campaign.events import workflow_schedule
 from campaign.operators.follow_jobs import FollowJobsStep
 from campaign.operators.notification import NotificationStep
 from campaign.operators.post_processing import PostProcessingStep
+from campaign.operators.provider_returns import ProviderReturnsStep
 from campaign.operators.provider_routing import ProviderRoutingStep
 from campaign.operators.sql_step import SqlStep
 from campaign.workflow_dag import TECHNICAL_WORKFLOW_TAG, TECHNICAL_WORKFLOWS, workflow_defaults
@@ -79,12 +81,32 @@ with DAG(
         sql="provider_mgt/finish_deliveries.sql",
         doc_md="Finishes the deliveries whose jobs are all done.",
     )
+    expect_returns = SqlStep(
+        task_id="expect_returns",
+        sql="provider_mgt/expect_returns.sql",
+        doc_md="Enters what each provider was given, and until when its answer is expected.",
+    )
+    take_returns = ProviderReturnsStep(
+        task_id="take_returns",
+        doc_md="Reads the answers of providers from their folders: each is taken whole, or set aside whole.",
+    )
+    derive_real_costs = SqlStep(
+        task_id="derive_real_costs",
+        sql="provider_mgt/derive_real_costs.sql",
+        doc_md="Derives real costs from complete answers, where nobody entered one.",
+    )
+    alert_returns = SqlStep(
+        task_id="alert_returns",
+        sql="provider_mgt/alert_returns.sql",
+        doc_md="Alerts, once, to answers that are late and quantities that differ.",
+    )
     send_alerts = NotificationStep(
         task_id="send_alerts",
-        doc_md="Tells the owners of jobs that failed in this run; fails if the mail server is still away.",
+        doc_md="Tells the owners what went wrong in this run; fails if the mail server is still away.",
     )
 
     plan_jobs >> transfer_files >> notify_providers >> send_notifications >> follow_jobs
-    follow_jobs >> start_post_processing >> finish_deliveries >> send_alerts
+    follow_jobs >> start_post_processing >> finish_deliveries >> expect_returns
+    expect_returns >> take_returns >> derive_real_costs >> alert_returns >> send_alerts
     # A step before the mails that failed makes the whole run fail, whatever the steps after it did.
     notify_providers >> send_alerts

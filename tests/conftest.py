@@ -148,13 +148,15 @@ def run_workflow(dag_bag: DagBag, dsn: str, mail_server: MailServer) -> Workflow
 
     ``run_workflow("budgetMgt", as_of, campaign=None, full=False, dry_run=False)`` returns each task's
     summary under its task_id; that of a mapped task adds up its instances, and is missing when there is none.
-    What an Airflow run adds (states, retries, XCom) is tested in acceptance/.
+    ``steps=("take_returns",)`` runs only these. What an Airflow run adds (states, retries, XCom) is tested in
+    acceptance/.
     """
     runs = itertools.count(1)
 
     def run(dag_id: str, as_of: datetime, **params: Any) -> dict[str, dict[str, Any]]:
         dag = dag_bag.dags[dag_id]
         run_id = params.pop("run_id", f"test_{next(runs)}")
+        steps = params.pop("steps", None)
         dag_run = SimpleNamespace(
             run_type="manual", data_interval_end=None, logical_date=None, run_after=as_of, run_id=run_id, dag_id=dag_id
         )
@@ -178,6 +180,8 @@ def run_workflow(dag_bag: DagBag, dsn: str, mail_server: MailServer) -> Workflow
             return result
 
         for task in dag.topological_sort():
+            if steps is not None and task.task_id not in steps:
+                continue
             if isinstance(task, MappedOperator):
                 # One instance for each element of what the step before returned, one after the other.
                 [(name, argument)] = task.expand_input.value.items()

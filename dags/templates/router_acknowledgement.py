@@ -42,7 +42,8 @@ with DAG(
 
         :raises StorageError: when it is not there, or is another one.
         """
-        from campaign.storage import StorageError, open_folder
+        from campaign.folders import open_folder
+        from campaign.storage import StorageError
 
         facts = get_current_context()["dag_run"].conf
         file = facts["file"]

@@ -60,6 +60,23 @@ def fail_job(connection: Connection, run: Run, job_id: int, reason: str, *, for_
     return status
 
 
+def transfer_timeout(connection: Connection) -> float:
+    """Return the setting transfer_timeout in seconds; half an hour unless it is set to a positive duration."""
+    found = connection.execute(
+        """
+        SELECT extract(EPOCH FROM (setting.value #>> '{}')::interval)
+        FROM campaign.setting AS setting
+        WHERE
+            setting.name = 'transfer_timeout'
+            AND CASE
+                WHEN pg_input_is_valid(setting.value #>> '{}', 'interval')
+                    THEN (setting.value #>> '{}')::interval > interval '0'
+            END
+        """
+    ).fetchone()
+    return float(found[0]) if found else 1800.0
+
+
 def _call(connection: Connection, sql: str, values: list[Any]) -> Any:
     with connection.transaction():
         found = connection.execute(sql.encode(), values).fetchone()

@@ -1,9 +1,9 @@
 """Files at a provider's storage: handed over whole and verified, or not at all.
 
 A file is written beside its place under a temporary name, read back, and renamed when its size and SHA-256
-are right. A file that is there already with the same content is left as it is; one with other content is
-never overwritten. Folders on SFTP servers are reached through Airflow's SFTP hook, which checks the server's
-host key and times out; any other URL through Airflow's object storage.
+are right; where a file appears under its name at once and whole (S3), it is put there, and read back. A file
+that is there already with the same content is left as it is; one with other content is never overwritten.
+The kinds of folders are in :mod:`campaign.folders`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 CHUNK_BYTES = 1 << 20
-CONNECT_SECONDS = 20
-ANSWER_SECONDS = 60
 # Letters and digits of any script, and what is harmless in every storage. No leading dot or hyphen.
 FILE_NAME = re.compile(r"\w[\w .,+=@()&'~-]*")
 FILE_NAME_BYTES = 200
@@ -40,10 +39,26 @@ class StorageRefusedError(StorageError):
     """A file must not be handed over as it is; only a person can help."""
 
 
+@dataclass(frozen=True)
+class FolderEntry:
+    """A file in a folder: its size, and when its storage says that it was last written, if it says so."""
+
+    byte_count: int
+    modified_at: datetime | None
+
+
 class Folder(ABC):
-    """A folder at a storage, open for use. Names are those of files right in it."""
+    """A folder at a storage, open for use. Names are those of files right in it.
+
+    :cvar puts_are_atomic: whether a file appears under its name whole or not at all, by :meth:`create`.
+    """
 
     url: str
+    puts_are_atomic = False
+
+    @abstractmethod
+    def entries(self) -> dict[str, FolderEntry]:
+        """Return the files in the folder, by name; folders in it are left out."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:
@@ -52,6 +67,15 @@ class Folder(ABC):
     @abstractmethod
     def open(self, name: str, mode: str) -> AbstractContextManager[IO[bytes]]:
         """Open a file; ``mode`` is ``rb`` or ``wb``."""
+
+    def create(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a new file that appears when the block ends, and not at all when it raises.
+
+        Only where ``puts_are_atomic``.
+
+        :raises FileExistsError: at the end, when the name was taken meanwhile.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def rename(self, old_name: str, new_name: str) -> None:
@@ -69,144 +93,9 @@ class Folder(ABC):
         """Read a file and return its SHA-256 in hexadecimal."""
         sha256 = hashlib.sha256()
         with self.open(name, "rb") as file:
-            for chunk in _chunks(file, deadline):
+            for chunk in chunks(file, deadline):
                 sha256.update(chunk)
         return sha256.hexdigest()
-
-
-class ObjectStorageFolder(Folder):
-    """A folder of Airflow's object storage: file, S3, Google Cloud Storage, and what else is installed."""
-
-    def __init__(self, url: str, conn_id: str | None) -> None:
-        from airflow.sdk import ObjectStoragePath
-
-        self.url = url
-        path = ObjectStoragePath(url, conn_id=conn_id)
-        self._fs = path.fs
-        self._fs.invalidate_cache()
-        self._path = path.path.rstrip("/")
-        # A local folder that is not there is a share that is not mounted: made here, the file would wait
-        # in a place where nobody looks.
-        if path.protocol in ("", "file", "local") and not self._fs.isdir(self._path or "/"):
-            raise StorageUnreachableError(f"There is no folder {url}: make it, or mount its share.")
-
-    def _full(self, name: str) -> str:
-        return f"{self._path}/{name}"
-
-    def size(self, name: str) -> int | None:
-        """Return the size of a file in bytes, or None when there is none of that name."""
-        try:
-            found = self._fs.info(self._full(name))
-        except FileNotFoundError:
-            return None
-        if found["type"] == "directory":
-            raise StorageRefusedError(f"{self.url_of(name)} is a folder.")
-        return int(found["size"])
-
-    def open(self, name: str, mode: str) -> AbstractContextManager[IO[bytes]]:
-        """Open a file."""
-        opened: AbstractContextManager[IO[bytes]] = self._fs.open(self._full(name), mode)
-        return opened
-
-    def rename(self, old_name: str, new_name: str) -> None:
-        """Give a file a name; object stores copy it there and remove the old one."""
-        self._fs.mv(self._full(old_name), self._full(new_name))
-        self._fs.invalidate_cache()
-
-    def remove(self, name: str) -> None:
-        """Remove a file."""
-        self._fs.rm_file(self._full(name))
-
-
-class SftpFolder(Folder):
-    """A folder of an SFTP server.
-
-    :param client: an open SFTP connection, of paramiko.
-    """
-
-    def __init__(self, url: str, client: Any) -> None:
-        self.url = url
-        self._client = client
-        self._path = urlsplit(url).path.rstrip("/")
-        try:
-            client.stat(self._path or "/")
-        except FileNotFoundError:
-            raise StorageUnreachableError(f"There is no folder {url} on the server: have it made.") from None
-
-    def _full(self, name: str) -> str:
-        return f"{self._path}/{name}"
-
-    def size(self, name: str) -> int | None:
-        """Return the size of a file in bytes, or None when there is none of that name."""
-        try:
-            return int(self._client.stat(self._full(name)).st_size)
-        except FileNotFoundError:
-            return None
-
-    @contextmanager
-    def open(self, name: str, mode: str) -> Iterator[IO[bytes]]:
-        """Open a file. What is written is acknowledged by the server at the latest when it is closed."""
-        with self._client.open(self._full(name), mode) as file:
-            if mode == "wb":
-                file.set_pipelined(True)
-            else:
-                file.prefetch(file.stat().st_size, max_concurrent_requests=64)
-            yield file
-
-    def rename(self, old_name: str, new_name: str) -> None:
-        """Give a file a name; SFTP's own rename refuses one that is taken."""
-        self._client.rename(self._full(old_name), self._full(new_name))
-
-    def remove(self, name: str) -> None:
-        """Remove a file."""
-        self._client.remove(self._full(name))
-
-
-@contextmanager
-def open_folder(url: str, conn_id: str | None) -> Iterator[Folder]:
-    """Open a folder at a storage, and close the connection at the end.
-
-    :param url: like ``sftp:///inbox``, ``file:///mnt/router`` or ``s3://bucket/inbox``.
-    :param conn_id: Airflow connection that says where the storage is and lets us in.
-    :raises StorageRefusedError: when the URL cannot be used.
-    :raises StorageUnreachableError: when the storage does not answer, refuses us, or has no such folder.
-    """
-    parts = urlsplit(url)
-    if ".." in re.split(r"[/\\]", parts.path) or any(not character.isprintable() for character in url):
-        raise StorageRefusedError(f"The storage_url {url!r} must name its folder without '..'.")
-    with ExitStack() as stack:
-        try:
-            folder: Folder
-            if parts.scheme in ("sftp", "ssh"):
-                client = stack.enter_context(_sftp_client(parts.hostname, conn_id or parts.username, url))
-                folder = SftpFolder(url, client)
-            else:
-                folder = ObjectStorageFolder(url, conn_id)
-        except StorageError:
-            raise
-        except Exception as error:  # each library has errors of its own for a server that is away
-            raise StorageUnreachableError(f"{url} cannot be reached: {describe(error)}") from error
-        yield folder
-
-
-@contextmanager
-def _sftp_client(host: str | None, conn_id: str | None, url: str) -> Iterator[Any]:
-    from airflow.providers.sftp.hooks.sftp import SFTPHook
-
-    if conn_id is None:
-        raise StorageRefusedError(f"{url} needs a storage_conn_id: an Airflow connection of type sftp.")
-    # One attempt: the job has tries and pauses of its own.
-    hook = SFTPHook(ssh_conn_id=conn_id, conn_retry_attempts=1)
-    if host and host != hook.remote_host:
-        # Else whoever may edit a provider could have our password sent to another server.
-        raise StorageRefusedError(f"{url} names another host than its connection {conn_id}.")
-    hook.conn_timeout = hook.conn_timeout or CONNECT_SECONDS
-    hook.auth_timeout = hook.auth_timeout or CONNECT_SECONDS
-    with hook.get_managed_conn() as client:
-        channel = client.get_channel()
-        if channel is not None:
-            channel.settimeout(ANSWER_SECONDS)
-        yield client
 
 
 def put_verified(
@@ -239,26 +128,34 @@ def put_verified(
                     f"There is another file of the name {folder.url_of(name)}: it is not overwritten."
                 )
             return False
-        _write(folder, temporary_name, open_source, byte_count, sha256, deadline)
+        if folder.puts_are_atomic:
+            with folder.create(name) as target:
+                _copy(open_source, target, byte_count, sha256, deadline)
+            if folder.size(name) != byte_count or folder.digest(name, deadline) != sha256:
+                _clear(folder, name)
+                raise StorageError(f"{name} did not arrive at {folder.url} as it was sent.")
+            return True
+        with folder.open(temporary_name, "wb") as target:
+            _copy(open_source, target, byte_count, sha256, deadline)
         if folder.size(temporary_name) != byte_count or folder.digest(temporary_name, deadline) != sha256:
             raise StorageError(f"{name} did not arrive at {folder.url} as it was sent.")
         folder.rename(temporary_name, name)
         if folder.size(name) != byte_count:
             raise StorageError(f"{name} is not at {folder.url} under its name.")
     except BaseException as error:
-        _clear(folder, temporary_name)
+        if not folder.puts_are_atomic:
+            _clear(folder, temporary_name)
         if isinstance(error, StorageError) or not isinstance(error, Exception):
             raise
         raise StorageError(f"{name} could not be written to {folder.url}: {describe(error)}") from error
     return True
 
 
-def _write(
-    folder: Folder, name: str, open_source: OpenSource, byte_count: int, sha256: str, deadline: float | None
-) -> None:
+def _copy(open_source: OpenSource, target: IO[bytes], byte_count: int, sha256: str, deadline: float | None) -> None:
+    """Copy our file to where it goes; what is not the file that was approved raises."""
     digest, written = hashlib.sha256(), 0
-    with _opened(open_source) as source, folder.open(name, "wb") as target:
-        for chunk in _chunks(source, deadline):
+    with _opened(open_source) as source:
+        for chunk in chunks(source, deadline):
             target.write(chunk)
             digest.update(chunk)
             written += len(chunk)
@@ -278,7 +175,12 @@ def _opened(open_source: OpenSource) -> Iterator[IO[bytes]]:
         yield source
 
 
-def _chunks(file: IO[bytes], deadline: float | None) -> Iterator[bytes]:
+def chunks(file: IO[bytes], deadline: float | None) -> Iterator[bytes]:
+    """Yield the bytes of a file in pieces.
+
+    :param deadline: reading of ``time.monotonic()`` at which to give up.
+    :raises StorageError: when it took longer.
+    """
     while chunk := file.read(CHUNK_BYTES):
         if deadline is not None and time.monotonic() > deadline:
             raise StorageError(TOOK_TOO_LONG)

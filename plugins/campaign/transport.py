@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any, Self
 
-from campaign.storage import Folder, OpenSource, check_file_name, open_folder, open_url, put_verified
+from campaign.folders import open_folder
+from campaign.storage import Folder, OpenSource, check_file_name, open_url, put_verified
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,13 +23,13 @@ from airflow.sdk import DAG
 from airflow.sdk.io.store import _STORE_CACHE, ObjectStore
 from fsspec.implementations.memory import MemoryFileSystem
 
+from campaign.folders import open_folder
 from campaign.operators.provider_routing import ProviderRoutingStep
 from campaign.statements import read_statement
 from campaign.storage import (
     StorageError,
     StorageRefusedError,
     check_file_name,
-    open_folder,
     put_verified,
 )
 from campaign.transport import OutgoingFile, Receipt, Transport

@@ -559,7 +559,7 @@ def test_steps_after_the_mail_go_on_without_it_and_the_run_still_fails(dag_bag: 
     assert dag.get_task("follow_jobs").trigger_rule == "all_done"
     # A run is what its leaves are: the only one depends on every step that may fail.
     assert [task.task_id for task in dag.leaves] == ["send_alerts"]
-    assert dag.get_task("send_alerts").upstream_task_ids == {"notify_providers", "finish_deliveries"}
+    assert dag.get_task("send_alerts").upstream_task_ids == {"notify_providers", "alert_returns"}
     assert dag.get_task("send_alerts").trigger_rule == "all_success"
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from campaign.database import Connection, Row, execute_statements, workflow_transaction
 from campaign.operators.workflow_step import Summary, WorkflowStep
-from campaign.provider_jobs import carrying_out_alone
+from campaign.provider_jobs import carrying_out_alone, transfer_timeout
 from campaign.provider_lane import ProviderLane
 from campaign.run import Run
 from campaign.transport import StorageTransport, Transport
@@ -60,7 +60,7 @@ class ProviderRoutingStep(WorkflowStep):
         """Hand over what is due, and record each file as it is."""
         with carrying_out_alone(run):
             with workflow_transaction(run) as connection:
-                due, timeout = self._due(connection, run), _transfer_timeout(connection)
+                due, timeout = self._due(connection, run), transfer_timeout(connection)
             lanes = [
                 ProviderLane(partial(self._make_transport, jobs[0]), run, jobs, timeout)
                 for jobs in _by_provider(job for job in due if job["is_in_this_run"])
@@ -110,23 +110,6 @@ class ProviderRoutingStep(WorkflowStep):
 def _by_provider(jobs: Any) -> list[list[Row]]:
     """Group jobs, which come in the order of their providers."""
     return [list(of_one) for _, of_one in groupby(jobs, key=lambda job: job["provider_id"])]
-
-
-def _transfer_timeout(connection: Connection) -> float:
-    """Return the setting transfer_timeout in seconds; half an hour unless it is set to a positive duration."""
-    found = connection.execute(
-        """
-        SELECT extract(EPOCH FROM (setting.value #>> '{}')::interval)
-        FROM campaign.setting AS setting
-        WHERE
-            setting.name = 'transfer_timeout'
-            AND CASE
-                WHEN pg_input_is_valid(setting.value #>> '{}', 'interval')
-                    THEN (setting.value #>> '{}')::interval > interval '0'
-            END
-        """
-    ).fetchone()
-    return float(found[0]) if found else 1800.0
 
 
 def _summary(due: list[Row], tally: Counter[str]) -> Summary:

@@ -236,10 +236,10 @@ BEGIN
     (kind, dedupe_key, source, staff_id, recipient_email, facts, delivery_id, campaign_id, provider_job_id)
     SELECT
         'provider_job_failed',
-        concat_ws(':', 'provider_job_failed', failed_job.id, incident, told.id),
+        concat_ws(':', 'provider_job_failed', failed_job.id, incident, contact.staff_id),
         'providerMgt',
-        told.id,
-        told.email,
+        contact.staff_id,
+        contact.email,
         facts || jsonb_build_object(
             'job_id', failed_job.id, 'job_kind', failed_job.kind, 'tries', failed_job.tries, 'error', $2,
             'failed_at', $3
@@ -248,20 +248,7 @@ BEGIN
         delivery.campaign_id,
         failed_job.id
     FROM campaign.delivery AS delivery
-    INNER JOIN campaign.campaign AS campaign
-        ON delivery.campaign_id = campaign.id AND campaign.notifications_enabled
-    LEFT JOIN campaign.staff AS owner ON campaign.owner_id = owner.id AND owner.active
-    -- Without an owner who is there, the supervisors.
-    INNER JOIN campaign.staff AS told
-        ON told.id = owner.id
-        OR (
-            owner.id IS NULL AND told.active AND told.id IN (
-                SELECT member.staff_id
-                FROM campaign.staff_group_member AS member
-                INNER JOIN campaign.staff_group AS staff_group ON member.staff_group_id = staff_group.id
-                WHERE staff_group.internal_name = 'supervisors'
-            )
-        )
+    CROSS JOIN LATERAL campaign.campaign_contacts(delivery.campaign_id) AS contact
     WHERE delivery.id = failed_job.delivery_id
     ON CONFLICT (dedupe_key) DO NOTHING;
     -- So that the next run, at once, sends it.

@@ -8,7 +8,10 @@ DECLARE
 BEGIN
     BEGIN
         CASE
-            WHEN NEW.name IN ('stale_after', 'transfer_timeout', 'journal_kept_for', 'sending_slice', 'missed_after') THEN
+            WHEN NEW.name IN (
+                'stale_after', 'transfer_timeout', 'journal_kept_for', 'sending_slice', 'missed_after',
+                'returns_settle', 'returns_watched_for'
+            ) THEN
                 wanted := 'a time above zero, like "24 hours"';
                 IF entered::interval <= interval '0' OR entered::interval > interval '100 years' THEN
                     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
@@ -39,6 +42,11 @@ BEGIN
             WHEN NEW.name = 'unsubscribe_url' THEN
                 wanted := 'null, or an address like "https://example.com/unsubscribe/{key}"';
                 IF NEW.value <> 'null' AND entered !~ '^(https://|mailto:)[^\s<>]*\{key\}[^\s<>]*$' THEN
+                    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
+                END IF;
+            WHEN NEW.name = 'quantity_tolerance' THEN
+                wanted := 'per cent, from 0 to 100';
+                IF jsonb_typeof(NEW.value) <> 'number' OR NOT entered::numeric BETWEEN 0 AND 100 THEN
                     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
                 END IF;
             WHEN NEW.name = 'owner_may_confirm' THEN
