@@ -17,12 +17,13 @@ storages; DAG runs; `provider_return` and what follows from answers (docs/provid
 file that is there is not sent again, a mail keeps its Message-ID, a DAG run its run id. A run for the past
 is rehearsed and sends nothing.
 
-**What can fail.** An answer is set aside whole, with its error, and its sender mends it. A provider is away, full, or does not let us in: the job says so and is tried again; other
-providers go on. After `job_tries` tries, or at once where trying cannot help (another file has the name, our
-own file changed), the job and its delivery are *failed* and the owner is told. Mend the cause, then call
-`campaign.retry_delivery(delivery)`, or `campaign.retry_job(job)` for one job. What waits for what is in the
-view `campaign.provider_job_overview`. The mail server is away: `send_notifications` fails, the steps after
-it go on without it, and the run is marked failed; the next run sends.
+**What can fail.** An answer is wrong: it is set aside whole, with its error, and others go on. A provider is
+away, full, or does not let us in: the job says so and is tried again; other providers go on. After `job_tries`
+tries, or at once where trying cannot help (another file has the name, our own file changed), the job and its
+delivery are *failed* and the owner is told. Mend the cause, then call `campaign.retry_delivery(delivery)`, or
+`campaign.retry_job(job)` for one job. What waits for what is in the view `campaign.provider_job_overview`. The
+mail server is away: `send_notifications` fails, the steps after it go on without it, and the run is marked
+failed; the next run sends.
 """
 
 from airflow.sdk import DAG

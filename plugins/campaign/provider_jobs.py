@@ -60,6 +60,30 @@ def fail_job(connection: Connection, run: Run, job_id: int, reason: str, *, for_
     return status
 
 
+def postpone_with(connection: Connection, job_id: int) -> None:
+    """Let the other files for the provider of a job that could not be reached wait as long as that job does.
+
+    So its pauses grow as a whole, and an outage uses up the tries of one job, not of each in its turn.
+    """
+    with connection.transaction():
+        connection.execute(
+            """
+            UPDATE campaign.provider_job AS other
+            SET next_try_at = tried.next_try_at
+            FROM campaign.provider_job AS tried
+            INNER JOIN campaign.service AS service ON tried.service_id = service.id
+            INNER JOIN campaign.service AS sibling ON service.provider_id = sibling.provider_id
+            WHERE
+                tried.id = %s
+                AND other.service_id = sibling.id
+                AND other.kind = 'transfer'
+                AND other.status = 'pending'
+                AND coalesce(other.next_try_at, '-infinity') < tried.next_try_at
+            """,
+            [job_id],
+        )
+
+
 def transfer_timeout(connection: Connection) -> float:
     """Return the setting transfer_timeout in seconds; half an hour unless it is set to a positive duration."""
     found = connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import psycopg
 
 from campaign.database import Connection, Row, connect
-from campaign.provider_jobs import claim_job, complete_job, fail_job
+from campaign.provider_jobs import claim_job, complete_job, fail_job, postpone_with
 from campaign.run import Run
 from campaign.storage import TOOK_TOO_LONG, StorageRefusedError, StorageUnreachableError, describe
 from campaign.transport import OutgoingFile, Transport
@@ -33,9 +34,17 @@ class ProviderLane(Thread):
     :param make_transport: makes what hands the files over.
     :param jobs: rows of ``transfer_files.sql``, of one provider.
     :param timeout: seconds that one file may take.
+    :param round_ends: reading of ``time.monotonic()`` after which no file but the first is begun.
     """
 
-    def __init__(self, make_transport: Callable[[], Transport], run: Run, jobs: list[Row], timeout: float) -> None:
+    def __init__(
+        self,
+        make_transport: Callable[[], Transport],
+        run: Run,
+        jobs: list[Row],
+        timeout: float,
+        round_ends: float = math.inf,
+    ) -> None:
         super().__init__(name=f"{run.application_name} {jobs[0]['provider']}", daemon=True)
         self.tally: Counter[str] = Counter()
         self.error: BaseException | None = None
@@ -43,6 +52,7 @@ class ProviderLane(Thread):
         self._workflow_run = run
         self._jobs = jobs
         self._timeout = timeout
+        self._round_ends = round_ends
         # The job at hand, and the reading of time.monotonic() by which it has to be done.
         self._at_hand: tuple[int, float] | None = None
         self._is_left_behind = False
@@ -70,7 +80,7 @@ class ProviderLane(Thread):
         with ExitStack() as stack:
             transport: Transport | None = None
             for job in self._jobs:
-                if self._is_left_behind:
+                if self._is_left_behind or (job is not self._jobs[0] and time.monotonic() > self._round_ends):
                     return
                 claim = claim_job(connection, self._workflow_run, "transfer", job["job_id"])
                 if claim is None:  # canceled, or held, since it was listed
@@ -88,6 +98,7 @@ class ProviderLane(Thread):
                     self._fail(connection, job, error)
                     if _lost_connection(error):
                         self.tally["providers_unreachable"] += 1
+                        postpone_with(connection, job["job_id"])
                         return
                 finally:
                     self._at_hand = None

@@ -370,6 +370,72 @@ def test_limit_of_a_provider_and_the_rest_in_the_next_run(
     assert counts == [(2, 3), (2, 1), (1, 0), (0, 0)]
 
 
+def test_thousand_files_with_limits_and_failing_providers_among_them(
+    case: ProviderCase, run_workflow: Workflow, tmp_path: Path
+) -> None:
+    """Of each provider the oldest first, as many as it takes; one that is away costs one try a run at most."""
+    limits = {"a": 40, "b": 7, "c": None, "away": 10, "full": 5}
+    services = {}
+    for name, limit in limits.items():
+        if name != "away":
+            (tmp_path / name).mkdir()
+        provider = {"storage_url": f"file://{tmp_path}/{name}", "label": name, "transfers_per_run": limit}
+        services[name] = case.service(provider=provider)
+    names = list(limits)
+    waiting: dict[str, list[int]] = {name: [] for name in names}
+    sent: dict[int, bytes] = {}
+    for number in range(1000):
+        name = names[number % 5]
+        content = f"name\nNr {number}\n".encode()
+        delivery = case.delivery(services[name], content)
+        waiting[name].append(delivery)
+        sent[delivery] = content
+    for delivery in waiting["full"]:  # another file has each name
+        (tmp_path / "full" / f"delivery-{delivery}-1.csv").write_bytes(b"of another")
+    arrived: dict[str, list[int]] = {name: [] for name in names}
+    pauses = []
+    for run in range(6):
+        run_workflow("providerMgt", AS_OF + run * 5 * MINUTE, steps=("plan_jobs", "transfer_files"))
+        for name in ("a", "b", "c"):
+            limit = limits[name] or 1000
+            arrived[name] += waiting[name][:limit]
+            del waiting[name][:limit]
+        expected = {f"delivery-{delivery}-1.csv": sent[delivery] for name in "abc" for delivery in arrived[name]}
+        found = {key: value for name in "abc" for key, value in files(tmp_path / name).items()}
+        assert found == expected
+        pauses.append(
+            case.db.execute(
+                """
+                SELECT sum(job.tries), count(*) FILTER (WHERE job.next_try_at > %s), max(job.next_try_at) - %s
+                FROM campaign.provider_job AS job WHERE job.service_id = %s
+                """,
+                [AS_OF + run * 5 * MINUTE, AS_OF + run * 5 * MINUTE, services["away"]],
+            ).fetchone()
+        )
+    # Tried at 0, 5 and 10 minutes, then after fifteen: all 200 of the provider wait with the one that was tried.
+    minutes = [(int(tries), count, pause // MINUTE) for tries, count, pause in pauses]  # type: ignore[misc]
+    assert minutes == [(1, 200, 1), (2, 200, 5), (3, 200, 15), (3, 200, 10), (3, 200, 5), (4, 200, 60)]
+    failed = case.db.execute(
+        "SELECT count(*) FROM campaign.provider_job WHERE service_id = %s AND status = 'failed'", [services["full"]]
+    ).fetchone()
+    assert failed == (30,)
+    assert set(files(tmp_path / "full").values()) == {b"of another"}
+
+
+def test_slow_provider_leaves_the_rest_to_the_next_run(
+    case: ProviderCase, run_workflow: Workflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("campaign.operators.provider_routing.ROUND_SECONDS", 0.0)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        service = case.service(provider={"storage_url": f"file://{tmp_path}/{name}"})
+        for _ in range(3):
+            case.delivery(service)
+    for count in (1, 2, 3):
+        run_workflow("providerMgt", AS_OF + count * MINUTE, steps=("plan_jobs", "transfer_files"))
+        assert [len(files(tmp_path / name)) for name in ("one", "two")] == [count, count]
+
+
 # A team's own transport
 
 

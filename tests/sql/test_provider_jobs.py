@@ -735,7 +735,8 @@ def test_recall_names_the_provider_that_has_the_file(
     [mail] = [mail for to, mail in mail_server.messages if to == "old@x.example"]
     text = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert ("OLD" in text, "NEW" in text) == (True, False)
-    assert any("canceled after OLD was given its file" in message for _, message in case.journal())
+    said = "went to another service" if is_switched else "was canceled"
+    assert any(f"{said} after OLD was given its file" in message for _, message in case.journal())
     assert sorted(to for to, _ in mail_server.messages) == ["c@b.example", "old@x.example"]
     assert case.deliveries("id", "status") == [(delivery, "canceled"), (other, "finished")]
     run_again_changes_nothing(run_workflow, case.db, AS_OF + 3 * MINUTE)
@@ -886,3 +887,28 @@ def test_mails_that_were_postponed_when_their_job_failed_are_sent_as_mended(
     run_workflow("providerMgt", AS_OF + MINUTE)
     assert [mail.get_content().strip() for to, mail in mail_server.messages if to == "a@b.example"] == ["new"]
     assert case.deliveries() == [("finished",)]
+
+
+def test_old_provider_is_told_when_the_delivery_goes_to_another(
+    case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer, runs: DagRuns
+) -> None:
+    (router / "old").mkdir(), (router / "new").mkdir()
+    old, new = (
+        case.service(
+            provider={"label": name.upper(), "storage_url": f"file://{router}/{name}", "email": f"{name}@x.example"},
+            post_processing_dag_id="missing" if name == "old" else None,
+        )
+        for name in ("old", "new")
+    )  # fmt: skip
+    delivery = case.delivery(old, label="D")
+    run_workflow("providerMgt", AS_OF)
+    assert case.jobs("status") == [(delivery, "transfer", "done"), (delivery, "post_processing", "running")]
+    case.db.execute("UPDATE campaign.delivery SET service_id = %s", [new])
+    assert run_workflow("providerMgt", AS_OF + MINUTE)["plan_jobs"]["providers_told_of_a_move"] == 1
+    [(to, mail)] = mail_server.messages
+    assert (to, str(mail["Subject"])) == ("old@x.example", "WITHDRAWN: D (Loyalty)")
+    text = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert f"remove the file delivery-{delivery}-1.csv" in text
+    assert case.deliveries() == [("finished",)]
+    assert [path.name for path in (router / "new").iterdir()] == [f"delivery-{delivery}-1.csv"]
+    run_again_changes_nothing(run_workflow, case.db, AS_OF + 3 * MINUTE)

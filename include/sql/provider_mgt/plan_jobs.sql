@@ -81,7 +81,97 @@ SELECT campaign.reset_provider_jobs(
     )
 ) AS jobs_taken_up_again;
 
--- 3. Plan what is wanted, once the approvals hold for what the delivery is now.
+-- 3. Tell the provider of a service that the delivery has left, after it was given the file or the mail about
+--    it. Before its jobs are planned anew for the other service, which forgets where the file was.
+WITH recalled AS (
+    SELECT DISTINCT ON (job.delivery_id, job.service_id)
+        job.id AS job_id,
+        job.round,
+        job.service_id,
+        delivery.id,
+        delivery.label,
+        delivery.campaign_id,
+        campaign.owner_id,
+        provider.email AS provider_email,
+        file.file_name,
+        campaign.provider_facts(delivery.id, job.service_id) AS facts
+    FROM campaign.provider_job AS job
+    INNER JOIN campaign.delivery AS delivery
+        ON job.delivery_id = delivery.id AND job.service_id IS DISTINCT FROM delivery.service_id
+    INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+    INNER JOIN campaign.service AS service ON job.service_id = service.id
+    INNER JOIN campaign.provider AS provider ON service.provider_id = provider.id
+    LEFT JOIN campaign.extraction_file AS file ON job.extraction_file_id = file.id
+    WHERE
+        delivery.status = 'routing'
+        AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
+        AND (
+            (job.kind = 'transfer' AND job.destination IS NOT NULL)
+            OR EXISTS (
+                SELECT 1
+                FROM campaign.notification AS notification
+                WHERE
+                    notification.provider_job_id = job.id
+                    AND notification.kind = 'provider_file'
+                    AND notification.sent_at IS NOT NULL
+                    AND notification.facts ->> 'service_name' = service.internal_name
+            )
+        )
+    ORDER BY job.delivery_id ASC, job.service_id ASC, file.version DESC NULLS LAST, job.id ASC
+),
+
+told AS (
+    INSERT INTO campaign.notification
+    (kind, dedupe_key, source, staff_id, recipient_email, facts, delivery_id, campaign_id, provider_job_id)
+    SELECT
+        'provider_cancel' AS kind,
+        concat_ws(
+            ':', 'provider_moved', recalled.job_id, recalled.round, recalled.service_id,
+            lower(coalesce(address.email, recalled.provider_email, owner.email))
+        ) AS dedupe_key,
+        %(dag_id)s::text,
+        CASE
+            WHEN address.email IS NOT NULL THEN address.staff_id
+            WHEN recalled.provider_email IS NULL THEN owner.id
+        END AS staff_id,
+        coalesce(address.email, recalled.provider_email, owner.email) AS recipient_email,
+        recalled.facts || jsonb_build_object(
+            'file_name', recalled.file_name,
+            'canceled_at', %(as_of)s::timestamptz,
+            'is_moved', TRUE,
+            'provider_has_no_address', address.email IS NULL AND recalled.provider_email IS NULL
+        ) AS facts,
+        recalled.id,
+        recalled.campaign_id,
+        recalled.job_id
+    FROM recalled
+    LEFT JOIN campaign.service_address AS address ON recalled.service_id = address.service_id
+    LEFT JOIN campaign.staff AS owner ON recalled.owner_id = owner.id AND owner.active
+    WHERE num_nonnulls(address.email, recalled.provider_email, owner.email) > 0
+    ON CONFLICT (dedupe_key) DO NOTHING
+    RETURNING delivery_id, provider_job_id
+),
+
+noted AS (
+    INSERT INTO campaign.journal (level, source, run_id, campaign_id, delivery_id, message)
+    SELECT DISTINCT
+        'warning' AS level,
+        %(dag_id)s::text,
+        %(run_id)s::text,
+        recalled.campaign_id,
+        recalled.id,
+        format(
+            'Delivery %%L went to another service after %%s was given its file: it is told not to use it.',
+            recalled.label, recalled.facts ->> 'provider'
+        ) AS message
+    FROM recalled
+    INNER JOIN told ON recalled.job_id = told.provider_job_id
+    RETURNING 1
+)
+
+SELECT (SELECT count(*) FROM noted) AS providers_told_of_a_move;
+
+-- 4. Plan what is wanted, once the approvals hold for what the delivery is now.
 WITH cleared AS (
     SELECT
         delivery.id,
@@ -163,7 +253,7 @@ SELECT
     ) AS deliveries_not_cleared,
     (SELECT count(*) FROM warned) AS deliveries_newly_not_cleared;
 
--- 4. Tell the router of deliveries canceled after it was given the file, or the e-mail about it: at the
+-- 5. Tell the router of deliveries canceled after it was given the file, or the e-mail about it: at the
 --    service's addresses, else at the provider's, else the campaign's owner, who has to tell it.
 WITH recalled AS (
     SELECT
@@ -198,6 +288,16 @@ WITH recalled AS (
                         AND notification.kind = 'provider_file'
                         AND notification.sent_at IS NOT NULL
                 )
+            )
+            -- Not one that was told when the delivery left its service.
+            AND NOT EXISTS (
+                SELECT 1
+                FROM campaign.notification AS moved
+                WHERE
+                    moved.provider_job_id = job.id
+                    AND moved.kind = 'provider_cancel'
+                    AND moved.facts ? 'is_moved'
+                    AND moved.dedupe_key LIKE concat_ws(':', 'provider_moved', job.id, '%%', job.service_id, '%%')
             )
         ORDER BY file.version DESC NULLS LAST, job.id DESC
         LIMIT 1

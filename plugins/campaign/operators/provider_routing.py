@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 POLL_SECONDS = 0.05
+# After so long a provider with many files leaves the rest to the next run, which is due by then: one that is slow
+# must not keep what the others get meanwhile waiting. Each hands over one file a run at least.
+ROUND_SECONDS = 300.0
 
 
 class ProviderRoutingStep(WorkflowStep):
@@ -28,7 +32,7 @@ class ProviderRoutingStep(WorkflowStep):
 
     A job is entered as running before its file is handed over, and as done or failed right after, so that a
     run that is killed repeats at most the files it was at. A provider that cannot be reached costs one job
-    a try; its others wait for the next run. One that takes too long is left behind, and the others go on.
+    a try; its others wait as long as that one. One that takes too long is left behind, and the others go on.
 
     How a file is handed over depends on the scheme of the provider's ``storage_url``: by default it is put
     into a folder (:class:`campaign.transport.StorageTransport`); :class:`campaign.transport.Transport` shows
@@ -61,8 +65,9 @@ class ProviderRoutingStep(WorkflowStep):
         with carrying_out_alone(run):
             with workflow_transaction(run) as connection:
                 due, timeout = self._due(connection, run), transfer_timeout(connection)
+            round_ends = time.monotonic() + ROUND_SECONDS
             lanes = [
-                ProviderLane(partial(self._make_transport, jobs[0]), run, jobs, timeout)
+                ProviderLane(partial(self._make_transport, jobs[0]), run, jobs, timeout, round_ends)
                 for jobs in _by_provider(job for job in due if job["is_in_this_run"])
             ]
             self._run_lanes(lanes)
@@ -108,8 +113,9 @@ class ProviderRoutingStep(WorkflowStep):
 
 
 def _by_provider(jobs: Any) -> list[list[Row]]:
-    """Group jobs, which come in the order of their providers."""
-    return [list(of_one) for _, of_one in groupby(jobs, key=lambda job: job["provider_id"])]
+    """Group jobs, which come in the order of their providers; the provider whose job waits longest comes first."""
+    groups = [list(of_one) for _, of_one in groupby(jobs, key=lambda job: job["provider_id"])]
+    return sorted(groups, key=lambda of_one: int(of_one[0]["job_id"]))
 
 
 def _summary(due: list[Row], tally: Counter[str]) -> Summary:
