@@ -6,7 +6,7 @@ Revision ID: 0008_provider
 from campaign.migrate import run_sql_folder
 
 revision = "0008_provider"
-down_revision = "0001_contract"
+down_revision = "0006_sending"
 
 
 def upgrade() -> None:
