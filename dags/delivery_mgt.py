@@ -8,7 +8,8 @@ online deliveries on their contact date, and sends them: e-mail, SMS, push.
 five minutes as a safety net: a reminder or a deadline is at most five minutes late. A run sends for as long as
 the setting `sending_slice` says; the next one, at once, goes on.
 
-**Reads** `delivery`, `approval_setting`, `approval`, `expense_line`, `extraction_file`, `recipient`.
+**Reads** `approval_queue` (what changed or has come due; with `full`, all that has not left), `delivery`,
+`approval_setting`, `approval`, `expense_line`, `extraction_file`, `recipient`.
 **Writes** `approval`, `approval_reviewer`, `delivery.status`, `delivery.held_at`, `delivery_sending`,
 `delivery_batch`, `delivery_message`, `notification`, `journal`; mails, SMS and push messages to recipients.
 
@@ -21,7 +22,7 @@ An address is refused: it is on the notification and in the journal, the others 
 the mail server or a provider does not take messages from us, its log says why; nothing is lost, the next run
 sends. Too many messages of a delivery fail: it stops, its owner is told (`docs/deliveries.md`). A delivery waits
 and nobody knows why: see `approval` and `journal` for its id; an approval that says *void* had its content,
-target, costs or file changed after it was shown.
+target, costs or file changed after it was shown. A run with `full` looks at everything again.
 """
 
 from airflow.sdk import DAG

@@ -10,6 +10,7 @@ from psycopg import sql
 # Bookkeeping of runs: says that a run was there, in which database, as of when, and for which day, whatever it did.
 BOOKKEEPING = {
     "technical_run", "instance", "cost_watermark", "budget_history_day", "schema_version", "schema_fingerprint",
+    "approval_queue",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 -- Move each delivery whose approvals are granted to its next status.
 --
--- Grain: deliveries in a status that ends with approvals. Rerun: each moves once, out of the status that
--- it is found in.
+-- Grain: of the deliveries that this run looks at (void_changed_approvals.sql), those in a status that ends with
+-- approvals. Rerun: each moves once, out of the status that it is found in.
 WITH cleared AS (
     SELECT
         delivery.id,
@@ -12,10 +12,15 @@ WITH cleared AS (
             WHEN delivery.status = 'file_to_approve' AND coalesce(proof.is_demanded, FALSE) THEN 'proof_to_submit'
             ELSE 'routing'
         END AS new_status
-    FROM campaign.delivery AS delivery
+    FROM campaign.approval_candidate AS candidate
+    INNER JOIN campaign.delivery AS delivery ON candidate.delivery_id = delivery.id
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
-    LEFT JOIN campaign.approval_setting AS proof
-        ON delivery.id = proof.delivery_id AND proof.kind = 'proof' AND delivery.status = 'file_to_approve'
+    LEFT JOIN LATERAL (
+        SELECT found.is_demanded
+        FROM campaign.approval_setting AS found
+        WHERE found.delivery_id = delivery.id AND found.kind = 'proof' AND delivery.status = 'file_to_approve'
+        OFFSET 0  -- noqa: AM09
+    ) AS proof ON TRUE
     WHERE
         delivery.status IN ('target_ready', 'file_to_approve', 'proof_to_submit', 'proof_to_validate')
         AND NOT delivery.is_template
@@ -64,3 +69,14 @@ SELECT
     count(*) FILTER (WHERE moved.new_status = 'proof_to_submit') AS to_proof_to_submit,
     count(*) FILTER (WHERE moved.new_status = 'routing') AS to_routing
 FROM moved;
+
+-- Looked at. What changed meanwhile stands in the queue, and what moved on has put itself there.
+DELETE FROM campaign.approval_candidate AS candidate
+WHERE
+    %(campaign)s::text IS NULL
+    OR EXISTS (
+        SELECT 1
+        FROM campaign.delivery AS delivery
+        INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+        WHERE delivery.id = candidate.delivery_id AND campaign.internal_name = %(campaign)s::text
+    );

@@ -16,6 +16,14 @@ WITH stale AS (
         )
         AND NOT delivery.is_template
         AND campaign.status IN ('being_edited', 'started')
+        -- The dates alone find the few that it can be, by an index.
+        AND (
+            delivery.contact_date < %(as_of)s::timestamptz - campaign.stale_after()
+            OR (
+                delivery.extraction_date < %(as_of)s::timestamptz - campaign.stale_after()
+                AND delivery.status IN ('extraction_pending', 'extracting')
+            )
+        )
         AND campaign.delivery_is_stale(delivery.id, %(as_of)s::timestamptz)
         AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
     RETURNING

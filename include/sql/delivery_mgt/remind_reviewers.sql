@@ -1,28 +1,46 @@
 -- Remind reviewers before the deadline, and tell the owner when it has passed.
 --
 -- Grain: one notice per pending approval, reviewer and reminder. Of the reminders that are due only the
--- latest is sent, so those missed during an outage collapse into one. Rerun: the notice has a unique key.
-WITH due AS (
-    SELECT
-        approval.id AS approval_id,
-        min(reminder.before_deadline) AS before_deadline
-    FROM campaign.approval AS approval
-    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
+-- latest is sent, so those missed during an outage collapse into one. Rerun: the next reminder is set, and the notice
+-- has a unique key.
+WITH passed AS (
+    UPDATE campaign.approval AS approval
+    SET next_reminder_at = campaign.next_reminder(approval.reminders, approval.deadline_at, %(as_of)s::timestamptz)
+    FROM campaign.delivery AS delivery
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
-    CROSS JOIN LATERAL unnest(approval.reminders) AS reminder (before_deadline)
     WHERE
-        approval.status = 'pending'
+        approval.delivery_id = delivery.id
+        AND approval.status = 'pending'
+        AND approval.next_reminder_at <= %(as_of)s::timestamptz
         AND campaign.status IN ('being_edited', 'started')
-        AND approval.deadline_at > %(as_of)s::timestamptz
-        AND approval.deadline_at - reminder.before_deadline <= %(as_of)s::timestamptz
-        AND approval.deadline_at - reminder.before_deadline > approval.submitted_at
         AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
-    GROUP BY approval.id
+    RETURNING
+        approval.id,
+        approval.deadline_at,
+        approval.submitted_at,
+        approval.reminders
+),
+
+due AS (
+    SELECT
+        passed.id AS approval_id,
+        min(reminder.before_deadline) AS before_deadline
+    FROM passed
+    CROSS JOIN LATERAL unnest(passed.reminders) AS reminder (before_deadline)
+    WHERE
+        passed.deadline_at > %(as_of)s::timestamptz
+        AND passed.deadline_at - reminder.before_deadline <= %(as_of)s::timestamptz
+        AND passed.deadline_at - reminder.before_deadline > passed.submitted_at
+    GROUP BY passed.id
 ),
 
 told AS (
-    SELECT campaign.notify_reviewers(ARRAY[due.approval_id], 'approval_reminder', due.before_deadline::text) AS count
+    SELECT
+        campaign.notify_reviewers(
+            array_agg(due.approval_id), 'approval_reminder', due.before_deadline::text
+        ) AS count
     FROM due
+    GROUP BY due.before_deadline
 )
 
 SELECT coalesce(sum(told.count), 0) AS reminders_written

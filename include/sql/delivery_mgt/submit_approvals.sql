@@ -1,13 +1,15 @@
 -- Ask for the approvals that can be asked for now, in campaigns that submit them automatically.
 --
--- Grain: one new approval per delivery and kind that its status needs, that is demanded, and that is
--- neither waiting, nor granted, nor rejected (a rejection waits for a person to resubmit). The budget is
--- asked for when its cost split is calculated for the target as analysed. Rerun: what was asked waits.
+-- Grain: of the deliveries that this run looks at (void_changed_approvals.sql), one new approval per delivery and
+-- kind that its status needs, that is demanded, and that is neither waiting, nor granted, nor rejected (a rejection
+-- waits for a person to resubmit). The budget is asked for when its cost split is calculated for the target as
+-- analysed. Rerun: what was asked waits.
 WITH askable AS (
     SELECT
         delivery.id AS delivery_id,
         setting.kind
-    FROM campaign.delivery AS delivery
+    FROM campaign.approval_candidate AS candidate
+    INNER JOIN campaign.delivery AS delivery ON candidate.delivery_id = delivery.id
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
     -- For the deliveries that are left, one by one: joined, the view is computed for all there are.
     INNER JOIN LATERAL (
@@ -26,10 +28,7 @@ WITH askable AS (
         LIMIT 1
     ) AS latest ON TRUE
     WHERE
-        delivery.status IN (
-            'targeting_pending', 'target_ready', 'extraction_pending', 'extracting', 'file_to_approve',
-            'proof_to_submit', 'proof_to_validate', 'routing', 'pending_confirmation', 'start_pending'
-        )
+        campaign.awaits_approvals(delivery.status)
         AND NOT delivery.is_template
         AND campaign.approval_mode = 'automatic'
         AND campaign.status IN ('being_edited', 'started')
@@ -68,9 +67,10 @@ FROM opened;
 WITH proofed AS (
     UPDATE campaign.delivery AS delivery
     SET status = 'proof_to_validate'
-    FROM campaign.approval AS approval, campaign.campaign AS campaign
+    FROM campaign.approval_candidate AS candidate, campaign.approval AS approval, campaign.campaign AS campaign
     WHERE
-        delivery.status = 'proof_to_submit'
+        delivery.id = candidate.delivery_id
+        AND delivery.status = 'proof_to_submit'
         AND delivery.campaign_id = campaign.id
         AND approval.delivery_id = delivery.id
         AND approval.kind = 'proof'
@@ -101,8 +101,9 @@ FROM noted;
 -- The router's e-mail is shown to those who validate the proof: once for each approval of it.
 WITH unshown AS MATERIALIZED (
     SELECT delivery.id
-    FROM campaign.approval AS approval
-    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
+    FROM campaign.approval_candidate AS candidate
+    INNER JOIN campaign.approval AS approval ON candidate.delivery_id = approval.delivery_id
+    INNER JOIN campaign.delivery AS delivery ON candidate.delivery_id = delivery.id
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
     WHERE
         approval.kind = 'proof'

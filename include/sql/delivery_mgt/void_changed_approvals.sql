@@ -2,19 +2,50 @@
 --
 -- Grain: approvals, pending or granted, of deliveries that have not left yet. A new round is asked for by
 -- submit_approvals. Rerun: a void approval is neither pending nor granted, so it is passed over.
+
+-- What this run looks at, in this step and in those after it: the deliveries of which something changed, or has come
+-- due (triggers/approval_changes.sql). A full run, and one for the past, looks at all that have not left. One
+-- statement takes and deletes, so that it sees one state of the queue: what is noted meanwhile stays.
+WITH taken AS (
+    DELETE FROM campaign.approval_queue AS queue
+    WHERE
+        queue.due_at <= %(as_of)s::timestamptz
+        AND (
+            %(campaign)s::text IS NULL
+            OR EXISTS (
+                SELECT 1
+                FROM campaign.delivery AS delivery
+                INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+                WHERE delivery.id = queue.delivery_id AND campaign.internal_name = %(campaign)s::text
+            )
+        )
+    RETURNING queue.delivery_id
+)
+
+INSERT INTO campaign.approval_candidate (delivery_id)
+SELECT taken.delivery_id
+FROM taken
+UNION
+SELECT delivery.id
+FROM campaign.delivery AS delivery
+WHERE (%(full)s::boolean OR %(is_past)s::boolean) AND delivery.status NOT IN (
+    'being_edited', 'in_progress', 'finished', 'canceled', 'failed'
+)
+ON CONFLICT DO NOTHING;
+
+ANALYZE campaign.approval_candidate;
+
 WITH changed AS (
     UPDATE campaign.approval AS approval
     SET status = 'void'
-    FROM campaign.delivery AS delivery
+    FROM campaign.approval_candidate AS candidate
+    INNER JOIN campaign.delivery AS delivery ON candidate.delivery_id = delivery.id
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
     WHERE
-        approval.delivery_id = delivery.id
+        approval.delivery_id = candidate.delivery_id
         AND approval.status IN ('pending', 'approved')
         AND approval.submitted_at <= %(as_of)s::timestamptz
-        AND delivery.status IN (
-            'targeting_pending', 'target_ready', 'extraction_pending', 'extracting', 'file_to_approve',
-            'proof_to_submit', 'proof_to_validate', 'routing', 'pending_confirmation', 'start_pending'
-        )
+        AND campaign.awaits_approvals(delivery.status)
         AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
         AND approval.seal <> campaign.approval_seal(delivery.id, approval.kind)
     RETURNING

@@ -15,6 +15,24 @@ RETURN CASE
     ELSE ARRAY[]::text[]
 END;
 
+-- Whether a delivery in this status has not left yet, and so may need approvals before it does.
+CREATE OR REPLACE FUNCTION campaign.awaits_approvals(status text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN status IN (
+    'targeting_pending', 'target_ready', 'extraction_pending', 'extracting', 'file_to_approve', 'proof_to_submit',
+    'proof_to_validate', 'routing', 'pending_confirmation', 'start_pending'
+);
+
+-- The moment of the first reminder after another moment; null: there is none.
+CREATE OR REPLACE FUNCTION campaign.next_reminder(reminders interval[], deadline_at timestamptz, after timestamptz)
+RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (
+    SELECT min(deadline_at - reminder.before_deadline)
+    FROM unnest(reminders) AS reminder (before_deadline)
+    WHERE deadline_at - reminder.before_deadline > after
+);
+
 -- What a person was shown, as a digest. An approval holds only while this stays the same.
 CREATE OR REPLACE FUNCTION campaign.approval_seal(delivery_id bigint, kind text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -274,8 +292,15 @@ BEGIN
             ON
                 wanted.delivery_id = delivery.id
                 AND wanted.kind = ANY(campaign.approval_kinds_before_leaving(delivery.status, delivery.channel))
-        INNER JOIN campaign.approval_setting AS setting
-            ON wanted.delivery_id = setting.delivery_id AND wanted.kind = setting.kind
+        -- One by one: joined, the view is computed for all the deliveries that there are.
+        CROSS JOIN LATERAL (
+            SELECT
+                own.deadline,
+                own.reminders
+            FROM campaign.approval_setting AS own
+            WHERE own.delivery_id = wanted.delivery_id AND own.kind = wanted.kind
+            OFFSET 0
+        ) AS setting
         WHERE NOT EXISTS (
             SELECT 1
             FROM campaign.approval AS waiting
@@ -295,8 +320,12 @@ BEGIN
         approval.id,
         reviewer.staff_id
     FROM campaign.approval AS approval
-    INNER JOIN campaign.approval_setting AS setting
-        ON approval.delivery_id = setting.delivery_id AND approval.kind = setting.kind
+    CROSS JOIN LATERAL (
+        SELECT own.approval_policy_id
+        FROM campaign.approval_setting AS own
+        WHERE own.delivery_id = approval.delivery_id AND own.kind = approval.kind
+        OFFSET 0
+    ) AS setting
     CROSS JOIN LATERAL (
         SELECT coalesce(named.staff_id, member.staff_id) AS staff_id
         FROM campaign.approval_policy_reviewer AS named
