@@ -6,7 +6,7 @@ Revision ID: 0010_due
 from campaign.migrate import run_sql_folder
 
 revision = "0010_due"
-down_revision = "0006_sending"
+down_revision = "0008_provider"
 
 
 def upgrade() -> None:
