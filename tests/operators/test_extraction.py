@@ -730,7 +730,7 @@ def test_trouble_with_one_file_stops_no_notice_and_fails_the_run(
         "dry_run": True, "files_to_extract": 1, "rows_to_extract": 1, "deliveries_that_would_fail": 1,
     }  # fmt: skip
     assert list(rehearsed)[-3:] == ["send_notifications", "extract_files", "send_alerts"]
-    assert rehearsed["send_alerts"] == {"dry_run": True, "notifications_to_send": 0}
+    assert rehearsed["send_alerts"] == {"dry_run": True, "notifications_to_send": 1}
     states, state = run_as_airflow_would(dag_bag, "first")
     assert (states["extract_files"], states["send_alerts"], state) == ("failed", "upstream_failed", "failed")
     assert db.execute("SELECT kind FROM campaign.notification WHERE sent_at IS NOT NULL").fetchall() == [

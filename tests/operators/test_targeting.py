@@ -531,7 +531,7 @@ def test_control_group_of_an_operator_reaches_the_delivery(
 def test_sets_that_other_tasks_read_survive_a_crash_of_the_server(db: psycopg.Connection[Any], dag_bag: DagBag) -> None:
     dag = dag_bag.dags["campaignTargeting"]
     dag_run = SimpleNamespace(data_interval_end=None, logical_date=None, run_after=NOW, run_id="crash")
-    params = {name: param.value for name, param in dag.params.items()} | {"as_of": NOW.isoformat()}
+    params = {name: param.value for name, param in dag.params.items()} | {"as_of": NOW.isoformat(), "everybody": True}
     execute(dag, dag.get_task("select_recipients"), "crash", dag_run, params)
     assert db.execute(
         """
