@@ -40,6 +40,7 @@ class DagRuns:
         self.states: dict[tuple[str, str], str] = {}
         self.confs: list[dict[str, Any]] = []
         self.error: dag_runs.DagRunError | None = None
+        self.stopped: list[tuple[str, str]] = []
 
     def require(self, dag_id: str) -> None:
         if self.error:
@@ -56,6 +57,11 @@ class DagRuns:
     def state(self, dag_id: str, run_id: str) -> str:
         return self.states[dag_id, run_id]
 
+    def stop(self, dag_id: str, run_id: str) -> bool:
+        self.require(dag_id)
+        self.stopped.append((dag_id, run_id))
+        return True
+
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> DagRuns:
@@ -63,6 +69,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> DagRuns:
     monkeypatch.setattr(dag_runs, "start_dag_run", fake.start)
     monkeypatch.setattr(dag_runs, "require_runnable_dag", fake.require)
     monkeypatch.setattr(dag_runs, "dag_run_state", fake.state)
+    monkeypatch.setattr(dag_runs, "stop_dag_run", fake.stop)
     return fake
 
 
@@ -445,6 +452,32 @@ def test_canceled_delivery_stops_its_jobs_and_tells_the_router(
     assert f"delivery-{told}-1.csv" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert never_left
     run_again_changes_nothing(run_workflow, case.db, AS_OF + 3 * MINUTE)
+
+
+def test_post_processing_of_a_canceled_delivery_is_stopped_once(
+    case: ProviderCase, run_workflow: Workflow, runs: DagRuns
+) -> None:
+    delivery = case.delivery(case.service(post_processing_dag_id="ack"))
+    run_workflow("providerMgt", AS_OF)
+    [(dag_id, run_id)] = runs.states
+    case.db.execute("SELECT set_config('campaign.as_of', %s, false)", [(AS_OF + MINUTE).isoformat()])
+    case.db.execute("SELECT campaign.cancel_delivery(%s, 'a mistake')", [delivery])
+    runs.error = dag_runs.DagRunError("The API is away.")
+    for minute in (2, 3):
+        assert run_workflow("providerMgt", AS_OF + minute * MINUTE)["follow_jobs"]["post_processings_stopped"] == 0
+    runs.error = None
+    told = run_workflow("providerMgt", AS_OF + 4 * MINUTE, dry_run=True)["follow_jobs"]
+    assert runs.stopped == []
+    done = run_workflow("providerMgt", AS_OF + 4 * MINUTE)["follow_jobs"]
+    assert told == {"dry_run": True, **done}
+    assert done["post_processings_stopped"] == 1
+    run_again_changes_nothing(run_workflow, case.db, AS_OF + 5 * MINUTE)
+    assert runs.stopped == [(dag_id, run_id)]
+    said = case.db.execute("SELECT level, message FROM campaign.journal WHERE message ~ 'API is away|was stopped'")
+    assert said.fetchall() == [
+        ("warning", "The API is away."),
+        ("info", f"The post-processing was stopped: ack, run {run_id}."),
+    ]
 
 
 @pytest.mark.parametrize("provider_email", ["desk@printers.example", None])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from campaign import dag_runs
-from campaign.database import Connection, Row, connect, execute_statements, workflow_transaction
+from campaign.database import Connection, Row, connect, execute_statements, workflow_transaction, write_journal
 from campaign.operators.sql_step import SqlStep
 from campaign.operators.workflow_step import Summary
 from campaign.provider_jobs import complete_job, fail_job
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class FollowJobsStep(SqlStep):
     """Close the jobs that are done: by its SQL file those whose mails are sent, then the post-processings.
 
-    The failure of a DAG run is a failed try of its job, with the address of the run in the UI.
+    The failure of a DAG run is a failed try of its job, with the address of the run in the UI. The run of a job
+    that was canceled is stopped.
     """
 
     def perform(self, run: Run, context: Context) -> Summary:
@@ -29,7 +30,9 @@ class FollowJobsStep(SqlStep):
         with workflow_transaction(run) as connection:
             summary = super().rehearse(connection, run, context)
         with connect(run.application_name) as connection:
-            return summary | self._follow_all(connection, run)
+            summary |= self._follow_all(connection, run)
+            stopped = sum(self._stop(connection, run, job) for job in self._canceled(connection, run))
+            return summary | {"post_processings_stopped": stopped}
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
         """Look at the mails as if they had been sent, and at the DAG runs, which changes nothing there."""
@@ -44,7 +47,8 @@ class FollowJobsStep(SqlStep):
             """,
             [run.as_of],
         )
-        return super().rehearse(connection, run, context) | self._follow_all(connection, run)
+        summary = super().rehearse(connection, run, context) | self._follow_all(connection, run)
+        return summary | {"post_processings_stopped": len(self._canceled(connection, run))}
 
     def _follow_all(self, connection: Connection, run: Run) -> Summary:
         with connection.transaction():
@@ -76,3 +80,33 @@ class FollowJobsStep(SqlStep):
             fail_job(connection, run, job["job_id"], f"The DAG {job['dag_id']} failed: {url}")
             return "failed"
         return "under_way"
+
+    def _canceled(self, connection: Connection, run: Run) -> list[Row]:
+        with connection.transaction():
+            statement = read_statement("provider_mgt/select_canceled_post_processings.sql")
+            return execute_statements(connection, statement, run.binds())[0]
+
+    def _stop(self, connection: Connection, run: Run, job: Row) -> bool:
+        """Stop the run of a canceled job, and say so; one that goes on is tried again, and told once."""
+        try:
+            dag_runs.stop_dag_run(job["dag_id"], job["run_id"])
+        except dag_runs.DagRunError as error:
+            self.log.warning("Job %s was canceled, and goes on: %s", job["job_id"], error)
+            outcome, level, is_stopped = str(error), "warning", False
+        else:
+            outcome = f"The post-processing was stopped: {job['dag_id']}, run {job['run_id']}."
+            level, is_stopped = "info", True
+        if outcome != job["error"]:
+            with connection.transaction():
+                connection.execute(
+                    """
+                    UPDATE campaign.provider_job
+                    SET error = %s, run_started_at = CASE WHEN NOT %s THEN run_started_at END
+                    WHERE id = %s
+                    """,
+                    [outcome, is_stopped, job["job_id"]],
+                )
+                write_journal(
+                    connection, run, level, outcome, campaign_id=job["campaign_id"], delivery_id=job["delivery_id"]
+                )
+        return is_stopped
