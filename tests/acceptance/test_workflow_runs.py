@@ -58,7 +58,7 @@ def test_workflows_become_dag_runs_and_are_followed(
     owner = factory.staff(internal_name="olga")
     campaign = factory.campaign(owner_id=owner)
     for name, dag_id, conf in (
-        ("good", "campaignTargeting", {}),
+        ("good", "campaignTargeting", {"everybody": True}),
         ("missing", "noSuchDag", {}),
         ("refused", "exampleTwoOffers", {"half": "c"}),
     ):

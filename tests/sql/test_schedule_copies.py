@@ -47,7 +47,7 @@ COPIED: dict[str, dict[str, Any]] = {
         "workflow_id": None, "failed_from": None, "failure": None, "real_cost": None, "calculated_cost": None,
         "targeted_count": None, "message_count": None, "submitted_at": None, "analysed_at": None,
         "extracted_at": None, "started_at": None, "finished_at": None, "canceled_at": None, "held_at": None,
-        "released_at": None, "confirmed_at": None, "confirmed_by_id": None,
+        "released_at": None, "confirmed_at": None, "confirmed_by_id": None, "content_checked": False,
     },
     "delivery_cost": {"id": NEW, "delivery_id": NEW, "created_at": NEW, "updated_at": NEW},
     "task": {
@@ -71,7 +71,7 @@ CARRIED = {
     "delivery_outline": "label",
     "delivery_outline_item": "label description cost",
     "delivery": "label channel service_id subject body_text body_html sender budget_id commitment_level "
-    "provisional_cost requested_quantity approvals_demanded",
+    "provisional_cost requested_quantity approvals_demanded messages_per_minute",
     "delivery_cost": "cost_type_id surcharge expense_category_id",
     "task": "label program_id assigned_to_id service_id budget_id commitment_level provisional_cost",
     "task_cost": "cost_type_id surcharge expense_category_id",
@@ -81,8 +81,8 @@ CARRIED = {
 }
 # Tables that name one of the copied ones and are results, or the schedule itself.
 RESULTS = {
-    "approval", "budget_charge", "campaign_schedule", "cost_line", "cost_problem", "delivery_exclusion",
-    "delivery_message", "delivery_target", "delivery_volume", "expense_line", "extraction_attempt", "extraction_file",
+    "approval", "budget_charge", "campaign_schedule", "cost_line", "cost_problem", "delivery_batch",
+    "delivery_exclusion", "delivery_message", "delivery_sending", "delivery_target", "delivery_volume", "expense_line", "extraction_attempt", "extraction_file",
     "notification", "provider_job", "recurrence_plan", "stock_consumption", "technical_run", "workflow",
 }  # fmt: skip
 
@@ -152,7 +152,7 @@ def full_template(db: psycopg.Connection[Any], factory: Factory) -> int:
         "service_id": service, "subject": "s", "body_text": "t", "body_html": "h", "sender": "me",
         "budget_id": other_budget, "commitment_level": "committed", "provisional_cost": 20, "real_cost": 21,
         "calculated_cost": 22, "extraction_date": PATTERN + DAY, "contact_date": PATTERN + 2 * DAY,
-        "requested_quantity": 500, "approvals_demanded": True,
+        "requested_quantity": 500, "approvals_demanded": True, "messages_per_minute": 70, "content_checked": True,
     }  # fmt: skip
     moments = [
         "submitted_at", "analysed_at", "extracted_at", "started_at", "finished_at", "held_at", "released_at",

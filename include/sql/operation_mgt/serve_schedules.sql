@@ -435,7 +435,8 @@ new_delivery AS (
         'failed_from', NULL, 'failure', NULL, 'real_cost', NULL, 'calculated_cost', NULL,
         'targeted_count', NULL, 'message_count', NULL, 'submitted_at', NULL, 'analysed_at', NULL,
         'extracted_at', NULL, 'started_at', NULL, 'finished_at', NULL, 'canceled_at', NULL,
-        'held_at', NULL, 'released_at', NULL, 'confirmed_at', NULL, 'confirmed_by_id', NULL
+        'held_at', NULL, 'released_at', NULL, 'confirmed_at', NULL, 'confirmed_by_id', NULL,
+        'content_checked', FALSE
     )) AS copy
 ),
 
