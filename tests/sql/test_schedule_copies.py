@@ -82,8 +82,9 @@ CARRIED = {
 # Tables that name one of the copied ones and are results, or the schedule itself.
 RESULTS = {
     "approval", "budget_charge", "campaign_schedule", "cost_line", "cost_problem", "delivery_batch",
-    "delivery_exclusion", "delivery_message", "delivery_sending", "delivery_target", "delivery_volume", "expense_line", "extraction_attempt", "extraction_file",
-    "notification", "provider_job", "recurrence_plan", "stock_consumption", "technical_run", "workflow",
+    "delivery_exclusion", "delivery_message", "delivery_sending", "delivery_target", "delivery_volume",
+    "expense_line", "extraction_attempt", "extraction_file", "notification", "provider_job", "recurrence_plan",
+    "stock_consumption", "technical_run", "workflow",
 }  # fmt: skip
 
 

@@ -347,7 +347,6 @@ def test_served_line_stays_on_record(
 
 def test_dry_run_a_past_run_and_the_limit_to_one_campaign(
     db: psycopg.Connection[Any], factory: Factory, run_workflow: Workflow, airflow: Airflow,  # noqa: F811
-    caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     recurring(factory, create_in_advance=timedelta(0))
     recurring(factory, internal_name="milk", label="Milk", create_in_advance=timedelta(0))
@@ -356,7 +355,13 @@ def test_dry_run_a_past_run_and_the_limit_to_one_campaign(
     assert summary["serve_schedules"]["recurring_workflows_created"] == 4
     assert summary["start_workflows"]["workflows_to_start"] == 4
     assert changed_tables(before, snapshot(db)) == {}
-    run_workflow("operationMgt", FIRST, campaign="milk")
+    for dry_run in (True, False):
+        summary = run_workflow("operationMgt", FIRST, campaign="milk", dry_run=dry_run)
+        # One line served: what was made is in the log, and not in the summary.
+        assert {name: count for name, count in summary["serve_schedules"].items() if name != "dry_run"} == {
+            "schedules_hindered": 0, "lines_waiting": 0, "recurring_workflows_created": 1, "campaigns_created": 0,
+            "deliveries_copied": 1,
+        }  # fmt: skip
     assert [start for start, _, _ in rows(db, LINES)] == [FIRST]
     assert airflow.started == ["milk-target_1"]
     before = snapshot(db)

@@ -636,10 +636,13 @@ SELECT
     (SELECT count(*) FROM delivery_copy) AS deliveries_copied;
 
 SELECT
-    serving.internal_name,
-    serving.starts_at,
-    CASE WHEN line.created_campaign_id IS NULL THEN 'workflow' ELSE 'campaign' END AS report,
-    coalesce(workflow.internal_name, created.internal_name) AS created
+    format(
+        '%%s: %%s for the start of %%s (%%s)',
+        serving.internal_name,
+        coalesce('workflow ' || workflow.internal_name, 'campaign ' || created.internal_name),
+        to_char(serving.starts_at AT TIME ZONE serving.time_zone, 'YYYY-MM-DD HH24:MI'),
+        serving.time_zone
+    ) AS report
 FROM serving
 INNER JOIN campaign.campaign_schedule AS line ON serving.line_id = line.id
 LEFT JOIN campaign.workflow ON line.workflow_id = workflow.id
