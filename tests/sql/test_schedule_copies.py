@@ -83,8 +83,9 @@ CARRIED = {
 RESULTS = {
     "approval", "budget_charge", "campaign_schedule", "cost_line", "cost_problem", "delivery_batch",
     "delivery_exclusion", "delivery_message", "delivery_sending", "delivery_target", "delivery_volume",
-    "expense_line", "extraction_attempt", "extraction_file", "notification", "provider_job", "recurrence_plan",
-    "stock_consumption", "technical_run", "workflow",
+    "derived_real_cost", "expense_line", "extraction_attempt", "extraction_file", "notification", "provider_alert",
+    "provider_answer", "provider_job", "provider_return", "recurrence_plan", "stock_consumption", "technical_run",
+    "workflow",
 }  # fmt: skip
 
 
