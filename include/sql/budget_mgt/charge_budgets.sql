@@ -102,7 +102,9 @@ SELECT
     %(as_of)s::timestamptz,
     %(run_id)s::text
 FROM charge_change
-WHERE charge_change.place IS NULL;
+WHERE charge_change.place IS NULL
+-- The lines of an element side by side: one page to write when it changes.
+ORDER BY charge_change.kind, charge_change.id, charge_change.expense_category_id;
 
 -- What a dry run is asked for: the lines that would change, the largest difference first.
 SELECT

@@ -120,7 +120,15 @@ INNER JOIN bands ON structure.id = bands.id;
 ANALYZE tariff (cost_type_id);
 
 CREATE TEMPORARY TABLE new_item ON COMMIT DROP AS
-WITH selection AS (
+-- The services that select cost types by default.
+WITH offering AS (
+    SELECT category.service_id
+    FROM campaign.cost_category AS category
+    INNER JOIN campaign.cost_type AS cost_type ON category.id = cost_type.cost_category_id
+    WHERE cost_type.selected_by_default
+),
+
+selection AS (
     SELECT
         element.line_id,
         element.is_new,
@@ -154,8 +162,19 @@ WITH selection AS (
         selected.surcharge,
         selected.expense_category_id
     FROM element
-    INNER JOIN campaign.delivery_selected_cost AS selected ON element.id = selected.delivery_id AND selected.is_default
-    WHERE element.kind = 'delivery' AND element.is_split AND NOT element.keeps_split
+    CROSS JOIN
+        LATERAL (
+            SELECT
+                chosen.cost_type_id,
+                chosen.surcharge,
+                chosen.expense_category_id
+            FROM campaign.delivery_selected_cost AS chosen
+            WHERE chosen.delivery_id = element.id AND chosen.is_default
+            OFFSET 0  -- noqa: AM09
+        ) AS selected
+    WHERE
+        element.service_id IN (SELECT offering.service_id FROM offering)
+        AND element.kind = 'delivery' AND element.is_split AND NOT element.keeps_split
     UNION ALL
     SELECT
         element.line_id,

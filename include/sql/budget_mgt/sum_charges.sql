@@ -12,7 +12,7 @@ WITH touched AS (
     UNION
     SELECT charge_change.old_campaign_id
     FROM charge_change
-    WHERE %(full)s::boolean
+    WHERE %(full)s::boolean AND charge_change.old_campaign_id IS NOT NULL
 ),
 
 side AS (
@@ -95,18 +95,19 @@ FROM side
 GROUP BY side.budget_id, side.campaign_id, side.expense_category_id, side.level
 HAVING sum(side.amount) <> 0;
 
-MERGE INTO campaign.budget_charge AS total
-USING charge_delta AS delta
-    ON
-        total.budget_id = delta.budget_id
-        AND coalesce(total.campaign_id, 0) = coalesce(delta.campaign_id, 0)
-        AND coalesce(total.expense_category_id, 0) = coalesce(delta.expense_category_id, 0)
-        AND total.level = delta.level
-WHEN MATCHED AND total.amount + delta.amount = 0 THEN DELETE
-WHEN MATCHED THEN UPDATE SET amount = total.amount + delta.amount
-WHEN NOT MATCHED THEN
-    INSERT (budget_id, campaign_id, expense_category_id, level, amount)
-    VALUES (delta.budget_id, delta.campaign_id, delta.expense_category_id, delta.level, delta.amount);
+-- Each is found by its key, however many there are.
+INSERT INTO campaign.budget_charge AS total (budget_id, campaign_id, expense_category_id, level, amount)
+SELECT
+    delta.budget_id,
+    delta.campaign_id,
+    delta.expense_category_id,
+    delta.level,
+    delta.amount
+FROM charge_delta AS delta
+ON CONFLICT (budget_id, campaign_id, expense_category_id, level) DO UPDATE SET amount = total.amount + excluded.amount;
+
+DELETE FROM campaign.budget_charge AS total
+WHERE total.amount = 0;
 
 -- For a dry run, the totals per budget.
 SELECT

@@ -3,20 +3,21 @@
 -- Grain: one row of the work table campaign_costed per such campaign: its cost, what of it is its own
 -- (a fixed or provisional cost, or what the real cost entered for it differs from the elements below), and
 -- what it is charged to. Passes the campaigns' programs on (changed_cost). Rerun: only what differs is written.
+-- A full run and a chunk have all their campaigns already.
 INSERT INTO changed_cost (level, id)
 SELECT
     'campaign' AS level,
     delivery.campaign_id
 FROM changed_delivery
 INNER JOIN campaign.delivery AS delivery ON changed_delivery.id = delivery.id
-WHERE NOT (SELECT calculation.takes_all FROM calculation)
+WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL
 UNION
 SELECT
     CASE WHEN task.campaign_id IS NOT NULL THEN 'campaign' ELSE 'program' END AS level,
     coalesce(task.campaign_id, task.program_id)
 FROM changed_task
 INNER JOIN campaign.task AS task ON changed_task.id = task.id
-WHERE NOT (SELECT calculation.takes_all FROM calculation);
+WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL;
 
 CREATE TEMPORARY TABLE campaign_costed ON COMMIT DROP AS
 WITH touched AS (

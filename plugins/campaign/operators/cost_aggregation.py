@@ -37,8 +37,11 @@ SETTINGS = {
     "random_page_cost": "0.1",
     # Of a work table, its size matters, not what is in it.
     "default_statistics_target": "10",
-    # Many statements of a fraction of a second each.
+    # Many statements of a fraction of a second each, most over work tables, which parallel workers cannot read.
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    # Work tables are in the order of their elements: to sort what is in order costs less than to hash it.
+    "enable_hashagg": "off",
 }
 
 
@@ -127,7 +130,7 @@ class CostAggregation(WorkflowStep):
         sources: Sequence[str],
         levels: Sequence[CostLevel],
         chunk_sql: str | None = None,
-        chunk_size: int = 25_000,
+        chunk_size: int = 50_000,
         connections: int = 2,
         **kwargs: Any,
     ) -> None:

@@ -29,6 +29,12 @@ CREATE INDEX cost_line_without_campaign ON campaign.cost_line (budget_id) WHERE 
 -- of them touches no index.
 ALTER TABLE campaign.delivery SET (fillfactor = 50);
 ALTER TABLE campaign.task SET (fillfactor = 50);
+-- And for a tenth of what it has written, for the runs of each quarter of an hour.
+ALTER TABLE campaign.expense_line SET (fillfactor = 90);
+ALTER TABLE campaign.expense_item SET (fillfactor = 90);
+ALTER TABLE campaign.cost_line SET (fillfactor = 90);
+ALTER TABLE campaign.budget_charge SET (fillfactor = 80);
+ALTER TABLE campaign.cost_total SET (fillfactor = 80);
 
 -- An item is known by its line, structure and kind, a cost line by its element and category: an index of their ids
 -- would be written with each row, and read by nobody. The ids stay, given by the database.
