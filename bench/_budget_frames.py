@@ -22,13 +22,15 @@ DELIVERIES = """
 SELECT
     delivery.id AS delivery_id, delivery.campaign_id, delivery.message_count AS messages,
     coalesce(campaign.budget_id, program.budget_id) AS budget_id,
-    CASE delivery.status WHEN 'finished' THEN 'spent' ELSE campaign.commitment_level END AS level
+    CASE delivery.status WHEN 'finished' THEN 'spent' ELSE campaign.commitment_level END AS level,
+    CASE delivery.status WHEN 'finished' THEN delivery.finished_at END AS charged_at
 FROM campaign.delivery
 INNER JOIN campaign.campaign ON delivery.campaign_id = campaign.id
 INNER JOIN campaign.program ON campaign.program_id = program.id
 """
 SELECTIONS = "SELECT delivery_id, cost_type_id, expense_category_id FROM campaign.delivery_cost"
-# One row per cost type: five upper bounds, and for six bands what is due at their beginning, and for each message.
+# One row per cost type: five upper bounds, and for six bands what is due at their beginning, for each message, and
+# what words stand before and after the number of messages.
 TARIFFS = """
 WITH bound AS (
     SELECT
@@ -65,6 +67,9 @@ def _tariff_columns() -> str:
         base += f"WHEN 'graduated' THEN {below or '0'} - {above} * {amount} ELSE 0 END"
         unit = f"CASE WHEN method IN ('fixed', 'constant_by_threshold') THEN 0 ELSE {amount} END"
         columns.append(f"(100000 * ({base}))::bigint AS base{band}, (100000 * ({unit}))::bigint AS unit{band}")
+        bounds = f"'band ' || {above} + 1 || coalesce(' to ' || up_to[{band + 1}], ' and more') || ': '"
+        before = f"CASE WHEN method = 'fixed' THEN 'fixed for ' WHEN up_to IS NULL THEN '' ELSE {bounds} END"
+        columns.append(f"{before} AS before{band}, ' * ' || {amount} || ' = ' AS after{band}")
         if band:
             columns.append(f"coalesce(up_to[{band}], 9000000000000000) AS bound{band}")
     return ", ".join(columns)
@@ -84,9 +89,23 @@ def money(cents: pa.ChunkedArray | pa.Array) -> pa.Array:
     return pa.Array.from_buffers(pa.decimal128(19, 2), len(decimal), decimal.buffers())
 
 
-def write(dsn: str, connection: Any, items: pa.Table, lines: pa.Table, charges: pa.Table) -> None:
+def words(items: pa.Table, amounts: pa.Array, tariffs: pa.Table) -> pa.Array:
+    """How each item came about: shorter than ours, which say what was rounded, and from what."""
+    place = pc.index_in(items["cost_structure_id"], value_set=tariffs["cost_structure_id"])
+    place = pc.add(pc.multiply(pc.cast(items["band"], pa.int64()), len(tariffs)), place)
+
+    def chosen(name: str) -> pa.Array:
+        texts = pa.chunked_array([chunk for band in BANDS for chunk in tariffs[f"{name}{band}"].chunks])
+        return pc.fill_null(texts.combine_chunks().take(place), "")
+
+    messages = pc.cast(items["messages"], pa.string())
+    return pc.binary_join_element_wise(chosen("before"), messages, chosen("after"), pc.cast(amounts, pa.string()), "")
+
+
+def write(dsn: str, connection: Any, tariffs: pa.Table, items: pa.Table, lines: pa.Table, charges: pa.Table) -> None:
     """Write items, lines and charges, all in cents; the id of a line is that of its delivery."""
     count = len(items)
+    amounts = money(items["cents"])
     now = pa.scalar(1_800_000_000_000_000, pa.timestamp("us", "UTC"))
     with connection.cursor() as cursor:
 
@@ -101,7 +120,10 @@ def write(dsn: str, connection: Any, items: pa.Table, lines: pa.Table, charges: 
                 "budget_id": lines["budget_id"],
                 "campaign_id": lines["campaign_id"],
                 "cost_total": money(lines["cents"]),
+                "charged_at": lines["charged_at"],
                 "computed_at": pa.repeat(now, len(lines)),
+                "run_id": pa.repeat("bench", len(lines)),
+                "frozen_at": pc.if_else(pc.is_valid(lines["charged_at"]), now, None),
             },
         )
         copy(
@@ -111,8 +133,8 @@ def write(dsn: str, connection: Any, items: pa.Table, lines: pa.Table, charges: 
                 "cost_structure_id": items["cost_structure_id"],
                 "kind": pa.repeat("calculated", count),
                 "quantity": money(pc.multiply(items["messages"], 100)),
-                "amount": money(items["cents"]),
-                "explanation": pa.repeat("", count),
+                "amount": amounts,
+                "explanation": words(items, amounts, tariffs),
                 "expense_category_id": items["expense_category_id"],
             },
         )
@@ -125,7 +147,9 @@ def write(dsn: str, connection: Any, items: pa.Table, lines: pa.Table, charges: 
                 "expense_category_id": charges["expense_category_id"],
                 "level": charges["level"].cast(pa.string()),
                 "amount": money(charges["cents"]),
+                "charged_at": charges["charged_at"],
                 "changed_at": pa.repeat(now, len(charges)),
+                "run_id": pa.repeat("bench", len(charges)),
             },
         )
         copy("delivery", {"id": lines["delivery_id"], "calculated_cost": money(lines["cents"])})
@@ -138,7 +162,8 @@ def with_pandas(dsn: str) -> None:
     """Join and price in numpy columns."""
     with adbc.connect(_uri(dsn)) as connection:
         deliveries = read(connection, DELIVERIES).to_pandas().set_index("delivery_id")
-        tariffs = read(connection, TARIFFS.format(columns=_tariff_columns())).to_pandas().set_index("cost_type_id")
+        table = read(connection, TARIFFS.format(columns=_tariff_columns()))
+        tariffs = table.to_pandas().set_index("cost_type_id")
         items = read(connection, SELECTIONS).to_pandas()
         place = deliveries.index.get_indexer(items["delivery_id"])
         kind = tariffs.index.get_indexer(items["cost_type_id"])
@@ -153,12 +178,14 @@ def with_pandas(dsn: str) -> None:
         divisor = tariffs["divisor"].to_numpy()[kind]
         items["cents"] = (2 * exact + divisor) // (2 * divisor)
         items["messages"] = messages
+        items["band"] = band
         items["cost_structure_id"] = tariffs["cost_structure_id"].to_numpy()[kind]
         charges = items.groupby(["delivery_id", "expense_category_id"], sort=False)["cents"].sum().reset_index()
         lines = charges.groupby("delivery_id", sort=False)["cents"].sum().reset_index()
         write(
             dsn,
             connection,
+            table,
             pa.Table.from_pandas(items, preserve_index=False),
             pa.Table.from_pandas(lines.join(deliveries, on="delivery_id"), preserve_index=False),
             pa.Table.from_pandas(charges.join(deliveries, on="delivery_id"), preserve_index=False),
@@ -169,7 +196,8 @@ def with_polars(dsn: str) -> None:
     """Join and price in expressions."""
     with adbc.connect(_uri(dsn)) as connection:
         deliveries = pl.from_arrow(read(connection, DELIVERIES))
-        tariffs = pl.from_arrow(read(connection, TARIFFS.format(columns=_tariff_columns())))
+        table = read(connection, TARIFFS.format(columns=_tariff_columns()))
+        tariffs = pl.from_arrow(table)
         selections = pl.from_arrow(read(connection, SELECTIONS))
         assert isinstance(deliveries, pl.DataFrame)
         assert isinstance(tariffs, pl.DataFrame)
@@ -182,6 +210,7 @@ def with_polars(dsn: str) -> None:
                 .otherwise(exact)
             )
         exact = pl.when((pl.col("messages") == 0) & (pl.col("is_fixed") == 0)).then(0).otherwise(exact)
+        bands = pl.sum_horizontal([pl.col("messages") > pl.col(f"bound{number}") for number in BANDS[1:]])
         items = (
             selections.lazy()
             .join(deliveries.lazy().select("delivery_id", "messages"), on="delivery_id")
@@ -191,6 +220,7 @@ def with_polars(dsn: str) -> None:
                 "cost_structure_id",
                 "messages",
                 "expense_category_id",
+                bands.cast(pl.Int64).alias("band"),
                 ((2 * exact + pl.col("divisor")) // (2 * pl.col("divisor"))).alias("cents"),
             )
             .collect()
@@ -198,24 +228,26 @@ def with_polars(dsn: str) -> None:
         charges = items.group_by("delivery_id", "expense_category_id").agg(pl.col("cents").sum())
         lines = charges.group_by("delivery_id").agg(pl.col("cents").sum()).join(deliveries, on="delivery_id")
         charges = charges.join(deliveries, on="delivery_id")
-        write(dsn, connection, items.to_arrow(), lines.to_arrow(), charges.to_arrow())
+        write(dsn, connection, table, items.to_arrow(), lines.to_arrow(), charges.to_arrow())
 
 
 def with_duckdb(dsn: str) -> None:
     """Join and price in DuckDB's SQL."""
     with adbc.connect(_uri(dsn)) as connection, duckdb.connect() as database:
         database.register("deliveries", read(connection, DELIVERIES))
-        database.register("tariffs", read(connection, TARIFFS.format(columns=_tariff_columns())))
+        table = read(connection, TARIFFS.format(columns=_tariff_columns()))
+        database.register("tariffs", table)
         database.register("selections", read(connection, SELECTIONS))
         bands = " ".join(
             f"WHEN messages > bound{number} THEN base{number} + unit{number} * messages"
             for number in reversed(BANDS[1:])
         )
+        band = " + ".join(f"(messages > bound{number})::bigint" for number in BANDS[1:])
         database.execute(
             f"""
             CREATE TABLE items AS
             SELECT
-                delivery_id, cost_structure_id, messages, expense_category_id,
+                delivery_id, cost_structure_id, messages, expense_category_id, {band} AS band,
                 (2 * CASE
                     WHEN messages = 0 AND is_fixed = 0 THEN 0 {bands} ELSE base0 + unit0 * messages
                 END + divisor) // (2 * divisor) AS cents
@@ -229,6 +261,7 @@ def with_duckdb(dsn: str) -> None:
         write(
             dsn,
             connection,
+            table,
             database.sql("SELECT * FROM items").to_arrow_table(),
             database.sql(
                 "SELECT * FROM (SELECT delivery_id, sum(cents)::bigint AS cents FROM sums GROUP BY ALL) "
