@@ -30,7 +30,7 @@ priced AS (
         due.delivery_id,
         due.billable,
         due.decimals,
-        item.id AS item_id,
+        item.cost_structure_id,
         item.kind,
         item.quantity,
         item.amount AS frozen_amount,
@@ -56,7 +56,7 @@ real_item AS (
     SELECT
         judged.delivery_id,
         judged.billable,
-        judged.item_id,
+        judged.cost_structure_id,
         judged.label,
         judged.kind,
         judged.is_repriced AND NOT judged.holds AS is_pro_rata,
@@ -81,7 +81,7 @@ derived AS (
                     real_item.label,
                     CASE WHEN real_item.kind = 'surcharge' THEN ', surcharge' END, ' ', real_item.amount,
                     CASE WHEN real_item.is_pro_rata THEN ' (pro rata: its prices have changed since)' END
-                ), ', ' ORDER BY real_item.item_id
+                ), ', ' ORDER BY real_item.cost_structure_id, real_item.kind
             )
         ) AS explanation
     FROM real_item
