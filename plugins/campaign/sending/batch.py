@@ -19,7 +19,8 @@ class Batch:
     """A batch that this process has taken.
 
     What is noted goes through the session that holds the batch's lock: a process that lost its session, and
-    with it the lock, can note nothing, and so can let nothing leave.
+    with it the lock, can note nothing, and so can let nothing leave. Its statements commit by themselves: to
+    the database and back once for each note, not for the begin and the commit too.
 
     :param as_of: the moment of the run: retries are due after it.
     :ivar content: what it is sent as, and what an earlier sender left in flight.
@@ -49,29 +50,27 @@ class Batch:
         sent = [outcome.recipient_id for outcome in outcomes if outcome.kind == "sent"]
         failed = [outcome for outcome in outcomes if outcome.kind in ("failed", "unknown")]
         postponed = [outcome for outcome in outcomes if outcome.kind == "postponed"]
-        with self.connection.transaction():
-            found = self.connection.execute(
-                "SELECT campaign.note_messages(%s, %s, %s, %s, %s::text[], %s::boolean[], %s, %s::text[], %s, %s)",
-                [
-                    self.batch_id,
-                    self.as_of,
-                    sent,
-                    [outcome.recipient_id for outcome in failed],
-                    [outcome.error for outcome in failed],
-                    [outcome.kind == "unknown" for outcome in failed],
-                    [outcome.recipient_id for outcome in postponed],
-                    [outcome.error for outcome in postponed],
-                    list(outstanding),
-                    list(wanted),
-                ],
-            ).fetchone()
+        found = self.connection.execute(
+            "SELECT campaign.note_messages(%s, %s, %s, %s, %s::text[], %s::boolean[], %s, %s::text[], %s, %s)",
+            [
+                self.batch_id,
+                self.as_of,
+                sent,
+                [outcome.recipient_id for outcome in failed],
+                [outcome.error for outcome in failed],
+                [outcome.kind == "unknown" for outcome in failed],
+                [outcome.recipient_id for outcome in postponed],
+                [outcome.error for outcome in postponed],
+                list(outstanding),
+                list(wanted),
+            ],
+        ).fetchone()
         for outcome in outcomes:
             self.counts[outcome.kind] += 1
         if failed or postponed:
-            with self.connection.transaction():
-                self.connection.execute(
-                    "SELECT campaign.stop_failing_delivery(%s, %s)", [self.content["delivery_id"], self.as_of]
-                )
+            self.connection.execute(
+                "SELECT campaign.stop_failing_delivery(%s, %s)", [self.content["delivery_id"], self.as_of]
+            )
         return bool(found and found[0])
 
     def keep_request(self, key: str | None, request: Any) -> None:
@@ -108,10 +107,11 @@ class Batch:
 def take_batch(connection: Connection, batch_id: int, as_of: datetime) -> Iterator[Batch | None]:
     """Take a batch for as long as the context lasts, and close it then.
 
+    :param connection: with no transaction open; from here on, its statements commit by themselves.
     :returns: None when somebody else sends it, or there is nothing of it to send any more.
     """
+    connection.autocommit = True
     locked = connection.execute("SELECT pg_try_advisory_lock(campaign.batch_lock(%s))", [batch_id]).fetchone()
-    connection.commit()
     if not locked or not locked[0]:
         yield None
         return
@@ -128,4 +128,3 @@ def take_batch(connection: Connection, batch_id: int, as_of: datetime) -> Iterat
             connection.rollback()
             connection.execute("SELECT campaign.close_batch(%s)", [batch_id])
             connection.execute("SELECT pg_advisory_unlock(campaign.batch_lock(%s))", [batch_id])
-            connection.commit()
