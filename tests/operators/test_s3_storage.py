@@ -202,7 +202,11 @@ def test_server_that_fails_in_the_middle_of_a_file(
         case.db.execute("UPDATE campaign.setting SET value = '\"5 minutes\"' WHERE name = 'transfer_timeout'")
         monkeypatch.setenv("AIRFLOW_CONN_ROUTER_S3", server.airflow_connection())
         forget_clients()
-        run_workflow("providerMgt", AS_OF + 10 * MINUTE)
+        for later in (10, 20, 40):
+            # A run that still finds the hanging try at work leaves the job to the next one.
+            run_workflow("providerMgt", AS_OF + later * MINUTE)
+            if {status for *_, status in case.jobs()} == {"done"}:
+                break
         assert [error for *_, error in case.jobs("error")] == [None, None]
         assert server.files("router") == {f"inbox/delivery-{delivery}-1.csv": content}
         assert [status for *_, status in case.jobs()] == ["done", "done"]
