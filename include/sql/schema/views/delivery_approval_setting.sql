@@ -59,8 +59,8 @@ LEFT JOIN LATERAL (
         SELECT inherited.*
         FROM campaign.approval_policy AS inherited
         WHERE inherited.campaign_id = ANY(
-                ARRAY[campaign.id, CASE WHEN campaign.follows_template THEN campaign.template_id END]
-            ) AND inherited.kind = 'budget'
+            ARRAY[campaign.id, CASE WHEN campaign.follows_template THEN campaign.template_id END]
+        ) AND inherited.kind = 'budget'
     ) AS candidate
     ORDER BY
         candidate.delivery_id IS NOT NULL DESC,
