@@ -84,7 +84,7 @@ bands AS (
             ORDER BY summed.up_to
         ) AS bases,
         array_agg(summed.amount ORDER BY summed.up_to) AS units,
-        array_agg(CASE summed.method WHEN 'graduated' THEN summed.above ELSE 0 END ORDER BY summed.up_to) AS aboves,
+        array_agg(CASE summed.method WHEN 'graduated' THEN summed.above ELSE 0 END ORDER BY summed.up_to) AS floors,
         array_agg(
             CASE
                 WHEN summed.method = 'fixed' THEN 'fixed ' || summed.plain_amount
@@ -96,8 +96,8 @@ bands AS (
                 ELSE ''
             END
             ORDER BY summed.up_to
-        ) AS befores,
-        array_agg(summed.sign || summed.plain_amount ORDER BY summed.up_to) AS afters
+        ) AS openings,
+        array_agg(summed.sign || summed.plain_amount ORDER BY summed.up_to) AS closings
     FROM summed
     GROUP BY summed.id
 )
@@ -111,9 +111,9 @@ SELECT
     bands.up_to,
     bands.bases,
     bands.units,
-    bands.aboves,
-    bands.befores,
-    bands.afters
+    bands.floors,
+    bands.openings,
+    bands.closings
 FROM structure
 INNER JOIN bands ON structure.id = bands.id;
 
@@ -207,9 +207,9 @@ placed AS (
         tariff.whole_batches,
         tariff.bases,
         tariff.units,
-        tariff.aboves,
-        tariff.befores,
-        tariff.afters,
+        tariff.floors,
+        tariff.openings,
+        tariff.closings,
         -- The upper bound belongs to its band: 100 messages are in 'up to 100'.
         width_bucket(selection.message_count - 1, tariff.up_to) + 1 AS band
     FROM selection
@@ -231,9 +231,9 @@ priced AS (
         placed.method,
         placed.batch_size,
         placed.whole_batches,
-        placed.message_count - placed.aboves[placed.band] AS count_above,
-        placed.befores[placed.band] AS before,
-        placed.afters[placed.band] AS after,
+        placed.message_count - placed.floors[placed.band] AS count_above,
+        placed.openings[placed.band] AS before,
+        placed.closings[placed.band] AS after,
         CASE
             WHEN placed.method = 'fixed' THEN placed.bases[1]
             WHEN placed.method = 'per_day' THEN placed.units[1] * placed.day_count
@@ -249,7 +249,7 @@ priced AS (
             WHEN placed.method = 'graduated'
                 THEN
                     placed.bases[placed.band]
-                    + placed.units[placed.band] * (placed.message_count - placed.aboves[placed.band])
+                    + placed.units[placed.band] * (placed.message_count - placed.floors[placed.band])
         END AS exact
     FROM placed
     OFFSET 0  -- noqa: AM09
