@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -34,11 +35,12 @@ def local(moments: list[datetime], zone: str) -> list[str]:
 def oracle(rule: str, zone: str, first: datetime, after: datetime, until: datetime) -> list[datetime]:
     """Return the starts of a rule by dateutil, which counts in local time without a zone."""
     naive = first.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
-    # Without an end, dateutil looks for a start that never comes until the year 9999.
+    # dateutil looks for a start that never comes until the last year that there is.
     end = until.astimezone(ZoneInfo(zone)).replace(tzinfo=None) + timedelta(days=2)
     endless, _, count = rule.partition(";COUNT=")
     try:
-        found = list(rrulestr(endless, dtstart=naive).replace(until=end))[: int(count) if count else None]
+        with mock.patch("datetime.MAXYEAR", end.year + 1):
+            found = list(rrulestr(endless, dtstart=naive).replace(until=end))[: int(count) if count else None]
     except ValueError as error:
         # dateutil refuses an hour that the interval never comes to; the RFC: there is no such start.
         if "generates an empty set" not in str(error):
