@@ -14,12 +14,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from campaign.database import Connection, Row, execute_statements, write_journal
 from campaign.folders import open_folder
 from campaign.return_file import ReturnLayout, ReturnRefusedError, read_answers
 from campaign.run import Run
 from campaign.statements import read_statement
-from campaign.storage import Folder, StorageError, chunks
+from campaign.storage import Folder, StorageError, chunks, describe
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,12 @@ class ServiceReturns:
             log.warning("Answers of %s: %s", self._service["service"], error)
             self.tally["folders_unreachable"] += 1
             self._warn(str(error))
+        except psycopg.Error:
+            raise
+        except Exception as error:  # each library has errors of its own for a folder that cannot be listed
+            log.warning("Answers of %s: %s", self._service["service"], describe(error))
+            self.tally["folders_unreachable"] += 1
+            self._warn(describe(error))
         return self.tally
 
     def _take_files(self, folder: Folder) -> None:
@@ -64,6 +72,7 @@ class ServiceReturns:
             if fnmatchcase(name, self._service["returns_pattern"])
             and not name.startswith(".")
             and not name.endswith(TEMPORARY_SUFFIXES)
+            and self._is_text(name)
         }
         binds = {
             "service_id": self._service["service_id"],
@@ -76,8 +85,23 @@ class ServiceReturns:
             [waiting] = self._execute(connection, "note_returns.sql", binds)
         self.tally["files_settling"] += sum(not seen["is_settled"] for seen in waiting)
         for seen in waiting:
-            if seen["is_settled"]:
+            if not seen["is_settled"]:
+                continue
+            try:
                 self._take_file(folder, seen)
+            except psycopg.Error:
+                raise
+            except Exception as error:  # one file that cannot be read stops no other
+                log.warning("%s of %s: %s", seen["file_name"], self._service["provider"], describe(error))
+                self.tally["files_settling"] += 1
+                self._warn(f"{seen['file_name']}: {describe(error)}")
+
+    def _is_text(self, name: str) -> bool:
+        """Say whether a name can be put on record; one that is in another encoding than UTF-8 cannot."""
+        if name.isprintable():
+            return True
+        self._warn(f"the file name {name!a} is no text in UTF-8: have the file renamed.")
+        return False
 
     def _take_file(self, folder: Folder, seen: Row) -> None:
         with tempfile.TemporaryDirectory(prefix="campaign-answer-") as spool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from campaign.folders import ObjectStorageFolder
 from tests.conftest import Workflow
 from tests.factories import Factory
 from tests.mail_server import MailServer
@@ -342,3 +344,56 @@ def test_answers_for_a_file_that_was_replaced_do_not_count(case: ReturnCase, run
     run_workflow("providerMgt", AS_OF + MINUTES * 4)
     assert case.quantities() == [(1, None, None, None, None, "waiting")]
     assert case.returns() == [("ack.csv", "superseded")]
+
+
+def accepted(keys: list[str]) -> str:
+    return HEADER + "".join(f"{key},accepted,,1,1\n" for key in keys)
+
+
+@pytest.mark.parametrize("trouble", ["link to nowhere", "name in Latin-1"])
+def test_file_that_cannot_be_read_stops_no_other(case: ReturnCase, run_workflow: Workflow, trouble: str) -> None:
+    _, keys = case.handed(case.returning())
+    run_workflow("providerMgt", AS_OF)
+    case.answer("good.csv", accepted(keys))
+    if trouble == "link to nowhere":
+        (case.answers / "a.csv").symlink_to("/nowhere")
+    else:
+        Path(os.fsdecode(os.fsencode(case.answers) + b"/antwort_\xe4.csv")).write_text("x")
+    run_workflow("providerMgt", LATER, steps=("take_returns",))
+    run_workflow("providerMgt", LATER + MINUTES, steps=("take_returns",))
+    assert ("good.csv", "taken") in case.returns()
+
+
+def test_file_that_may_not_be_read_stops_no_other_and_is_told_once(
+    case: ReturnCase, run_workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, keys = case.handed(case.returning())
+    run_workflow("providerMgt", AS_OF)
+    case.answer("good.csv", accepted(keys))
+    case.answer("a.csv", "x")
+    opened = ObjectStorageFolder.open
+
+    # The tests may run as a user who may read all.
+    def refuse(folder: ObjectStorageFolder, name: str, mode: str) -> Any:
+        if name == "a.csv":
+            raise PermissionError(13, "Permission denied", name)
+        return opened(folder, name, mode)
+
+    monkeypatch.setattr(ObjectStorageFolder, "open", refuse)
+    for later in range(3):
+        run_workflow("providerMgt", LATER + later * MINUTES, steps=("take_returns",))
+    assert ("good.csv", "taken") in case.returns()
+    told = case.db.execute("SELECT count(*) FROM campaign.journal WHERE message LIKE '%a.csv%' AND level = 'warning'")
+    assert told.fetchone() == (1,)
+
+
+def test_file_that_was_written_on_counts_as_late_as_its_last_change(case: ReturnCase, run_workflow: Workflow) -> None:
+    _, [key] = case.handed(case.returning(), count=1)
+    run_workflow("providerMgt", AS_OF)
+    case.answer("a.csv", HEADER, AS_OF)
+    run_workflow("providerMgt", LATER, steps=("take_returns",))
+    case.answer("b.csv", f"{HEADER}{key},accepted,,,\n", LATER + MINUTES)
+    case.answer("a.csv", f"{HEADER}{key},rejected,,,\n", LATER + 1.5 * MINUTES)
+    run_workflow("providerMgt", LATER + 2 * MINUTES, steps=("take_returns",))
+    run_workflow("providerMgt", LATER + 3 * MINUTES, steps=("take_returns",))
+    assert case.db.execute("SELECT status FROM campaign.delivery_return").fetchall() == [("rejected",)]

@@ -32,7 +32,12 @@ LEFT JOIN LATERAL (  -- noqa: ST05
 ) AS known ON TRUE
 WHERE (listed.byte_count, listed.modified_at) IS DISTINCT FROM (known.byte_count, known.modified_at)
 ON CONFLICT (service_id, file_name) WHERE status = 'seen' DO UPDATE
-    SET byte_count = excluded.byte_count, modified_at = excluded.modified_at, seen_at = excluded.seen_at
+    -- A new id: what a later file says counts, and this is as late as its last change.
+    SET
+        id = excluded.id,
+        byte_count = excluded.byte_count,
+        modified_at = excluded.modified_at,
+        seen_at = excluded.seen_at
     WHERE
     (noted.byte_count, noted.modified_at) IS DISTINCT FROM (excluded.byte_count, excluded.modified_at);
 

@@ -8,7 +8,31 @@
 --    does not ask for any more.
 WITH stopped AS (
     UPDATE campaign.provider_job AS job
-    SET status = 'canceled', next_try_at = NULL
+    SET
+        status = 'canceled',
+        next_try_at = NULL,
+        -- What was cut off in the middle may have been done all the same: the router may have the file, the DAG
+        -- run may be under way.
+        destination = CASE
+            WHEN job.kind = 'transfer' AND job.status = 'running'
+                THEN
+                    coalesce(
+                        job.destination,
+                        (
+                            SELECT concat_ws('/', rtrim(provider.storage_url, '/'), file.file_name)
+                            FROM campaign.service AS service
+                            INNER JOIN campaign.provider AS provider ON service.provider_id = provider.id
+                            LEFT JOIN campaign.extraction_file AS file ON file.id = job.extraction_file_id
+                            WHERE service.id = job.service_id
+                        )
+                    )
+            ELSE job.destination
+        END,
+        run_started_at = CASE
+            WHEN job.kind = 'post_processing' AND job.status = 'running'
+                THEN coalesce(job.run_started_at, %(as_of)s::timestamptz)
+            ELSE job.run_started_at
+        END
     FROM campaign.delivery AS delivery
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
     WHERE
@@ -211,7 +235,10 @@ planned AS (
             done_at = NULL,
             next_try_at = NULL,
             error = NULL
-        WHERE job.status = 'canceled' OR job.service_id <> excluded.service_id
+        WHERE
+        (job.status = 'canceled' OR job.service_id <> excluded.service_id)
+        -- Its DAG run is stopped first (follow_jobs), which the job then forgets.
+        AND NOT (job.kind = 'post_processing' AND job.status = 'canceled' AND job.run_started_at IS NOT NULL)
     RETURNING job.delivery_id
 ),
 

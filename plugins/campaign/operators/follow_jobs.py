@@ -89,12 +89,13 @@ class FollowJobsStep(SqlStep):
     def _stop(self, connection: Connection, run: Run, job: Row) -> bool:
         """Stop the run of a canceled job, and say so; one that goes on is tried again, and told once."""
         try:
-            dag_runs.stop_dag_run(job["dag_id"], job["run_id"])
+            was_going_on = dag_runs.stop_dag_run(job["dag_id"], job["run_id"])
         except dag_runs.DagRunError as error:
             self.log.warning("Job %s was canceled, and goes on: %s", job["job_id"], error)
             outcome, level, is_stopped = str(error), "warning", False
         else:
-            outcome = f"The post-processing was stopped: {job['dag_id']}, run {job['run_id']}."
+            what = "was stopped" if was_going_on else "had ended before it could be stopped, or never began"
+            outcome = f"The post-processing {what}: {job['dag_id']}, run {job['run_id']}."
             level, is_stopped = "info", True
         if outcome != job["error"]:
             with connection.transaction():
