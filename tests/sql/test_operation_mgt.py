@@ -536,7 +536,7 @@ def test_run_of_a_canceled_workflow_is_stopped_and_what_goes_on_is_said_once(
         ("The canceled workflow catalog_targeting_1 goes on. The run R cannot be stopped: the API is away.",)
     ]
     airflow.troubles.clear()
-    assert run_workflow("operationMgt", NOW + 2 * HOUR, dry_run=True)["follow_workflows"]["runs_to_stop"] == 1
+    assert run_workflow("operationMgt", NOW + 2 * HOUR, dry_run=True)["follow_workflows"]["runs_stopped"] == 1
     assert airflow.stopped == []
     assert run_workflow("operationMgt", NOW + 2 * HOUR)["follow_workflows"]["runs_stopped"] == 1
     assert airflow.stopped == ["catalog_targeting_1"]

@@ -42,7 +42,7 @@ class WorkflowFollowStep(WorkflowStep):
         return {
             "workflows_followed": len(workflows),
             **self._record(connection, run, outcomes),
-            "runs_to_stop": len(self._select_canceled(connection, run)),
+            "runs_stopped": len(self._select_canceled(connection, run)),
         }
 
     def _record(self, connection: Connection, run: Run, outcomes: list[dict[str, Any]]) -> Summary:
