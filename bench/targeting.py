@@ -223,7 +223,7 @@ class Bench:
         self.connection.commit()
 
     def by_hand(self) -> None:
-        """Run the statements, all in this session."""
+        """Run the statements one after the other, on one connection."""
         for number, statement in enumerate(BY_HAND.split(";\n")):
             with self.timed(f"by hand {number}"):
                 self._execute(statement, as_of=NOON)

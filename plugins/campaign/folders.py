@@ -15,6 +15,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from campaign.storage import (
+    AtomicFolder,
     Folder,
     FolderEntry,
     StorageError,
@@ -93,14 +94,12 @@ def _moment(found: dict[str, Any]) -> datetime | None:
     return None
 
 
-class S3Folder(ObjectStorageFolder):
+class S3Folder(ObjectStorageFolder, AtomicFolder):
     """A folder, that is a prefix, in a bucket of S3 or of what speaks its language.
 
     S3 has no renaming, and needs none: what is put appears under its name at once and whole, a file in parts
     when the last step joins them. That step is asked to do nothing when the name is taken (``If-None-Match``).
     """
-
-    puts_are_atomic = True
 
     def __init__(self, url: str, conn_id: str | None) -> None:
         super().__init__(url, conn_id)

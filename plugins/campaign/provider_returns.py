@@ -21,7 +21,7 @@ from campaign.folders import open_folder
 from campaign.return_file import ReturnLayout, ReturnRefusedError, read_answers
 from campaign.run import Run
 from campaign.statements import read_statement
-from campaign.storage import Folder, StorageError, chunks, describe
+from campaign.storage import AtomicFolder, Folder, StorageError, chunks, describe
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class ServiceReturns:
             "names": list(listed),
             "sizes": [entry.byte_count for entry in listed.values()],
             "moments": [entry.modified_at for entry in listed.values()],
-            "is_atomic": folder.puts_are_atomic,
+            "is_atomic": isinstance(folder, AtomicFolder),
         }
         with self._transaction() as connection:
             [waiting] = self._execute(connection, "note_returns.sql", binds)

@@ -48,13 +48,9 @@ class FolderEntry:
 
 
 class Folder(ABC):
-    """A folder at a storage, open for use. Names are those of files right in it.
-
-    :cvar puts_are_atomic: whether a file appears under its name whole or not at all, by :meth:`create`.
-    """
+    """A folder at a storage, open for use. Names are those of files right in it."""
 
     url: str
-    puts_are_atomic = False
 
     @abstractmethod
     def entries(self) -> dict[str, FolderEntry]:
@@ -67,15 +63,6 @@ class Folder(ABC):
     @abstractmethod
     def open(self, name: str, mode: str) -> AbstractContextManager[IO[bytes]]:
         """Open a file; ``mode`` is ``rb`` or ``wb``."""
-
-    def create(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """Open a new file that appears when the block ends, and not at all when it raises.
-
-        Only where ``puts_are_atomic``.
-
-        :raises FileExistsError: at the end, when the name was taken meanwhile.
-        """
-        raise NotImplementedError
 
     @abstractmethod
     def rename(self, old_name: str, new_name: str) -> None:
@@ -96,6 +83,17 @@ class Folder(ABC):
             for chunk in chunks(file, deadline):
                 sha256.update(chunk)
         return sha256.hexdigest()
+
+
+class AtomicFolder(Folder):
+    """A folder where a file appears under its name whole or not at all, so that none needs a temporary name."""
+
+    @abstractmethod
+    def create(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a new file that appears when the block ends, and not at all when it raises.
+
+        :raises FileExistsError: at the end, when the name was taken meanwhile.
+        """
 
 
 def put_verified(
@@ -128,7 +126,7 @@ def put_verified(
                     f"There is another file of the name {folder.url_of(name)}: it is not overwritten."
                 )
             return False
-        if folder.puts_are_atomic:
+        if isinstance(folder, AtomicFolder):
             with folder.create(name) as target:
                 _copy(open_source, target, byte_count, sha256, deadline)
             if folder.size(name) != byte_count or folder.digest(name, deadline) != sha256:
@@ -143,7 +141,7 @@ def put_verified(
         if folder.size(name) != byte_count:
             raise StorageError(f"{name} is not at {folder.url} under its name.")
     except BaseException as error:
-        if not folder.puts_are_atomic:
+        if not isinstance(folder, AtomicFolder):
             _clear(folder, temporary_name)
         if isinstance(error, StorageError) or not isinstance(error, Exception):
             raise
