@@ -25,8 +25,8 @@ status:  ## say what runs
 clean:  ## end everything and remove the state folder
 	@bin/stack clean
 
-test: lint  ## all checks and all tests; ARGS="-k name" are for pytest
-	$(RUN) pytest $(ARGS)
+test: lint  ## all checks and all tests, two files at a time; ARGS="-k name" are for pytest instead
+	$(RUN) pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 lint: venv-dev  ## check without changing anything
 	$(RUN) ruff check .
