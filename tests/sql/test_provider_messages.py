@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg
@@ -15,72 +12,17 @@ import pytest
 from tests.conftest import Workflow
 from tests.factories import Factory
 from tests.mail_server import MailServer
+from tests.message_provider import MessageProvider
 from tests.sql.test_delivery_sending import messages, ready, setting, status
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
-Answer = tuple[int, dict[str, Any]]
-
-
-class Provider:
-    """A provider of SMS and push on the loopback address: keeps what it gets, and knows its keys.
-
-    :ivar requests: what came, in order, as (idempotency key, body, headers).
-    :ivar delivered: the ids of messages that it took, in order; a key that it knows takes none again.
-    :ivar answer: the answer to a request, given its body; a status of 0 drops the line after taking it.
-    """
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
-        self.delivered: list[str] = []
-        self.answer: Callable[[dict[str, Any]], Answer] = lambda body: (200, {})
-        self._known: set[str] = set()
-        provider = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                key = self.headers["Idempotency-Key"]
-                provider.requests.append((key, body, dict(self.headers)))
-                code, said = provider.answer(body)
-                if code in (0, 200) and key not in provider._known:
-                    provider._known.add(key)
-                    refused = {result["id"] for result in said.get("results", []) if result["status"] != "sent"}
-                    provider.delivered += [one["id"] for one in body["messages"] if one["id"] not in refused]
-                if code == 0:
-                    self.connection.close()
-                    return
-                content = json.dumps(said).encode()
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join()
-
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    provider = Provider()
-    connection = {
-        "conn_type": "http",
-        "host": "http://127.0.0.1",
-        "port": provider.server.server_port,
-        "extra": {"endpoint": "/v1/messages", "headers": {"Authorization": "Bearer secret"}, "timeout": 5},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_TEXTERS", json.dumps(connection))
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessageProvider]:
+    provider = MessageProvider()
+    monkeypatch.setenv("AIRFLOW_CONN_TEXTERS", provider.airflow_connection())
     yield provider
     provider.close()
 
@@ -101,7 +43,7 @@ def test_sms_goes_out_in_requests_with_a_key_each(
     factory: Factory,
     campaign: int,
     service: int,
-    provider: Provider,
+    provider: MessageProvider,
     run_workflow: Workflow,
 ) -> None:
     setting(db, "messages_per_request", 2)
@@ -133,7 +75,7 @@ def test_push_has_a_title(
     factory: Factory,
     campaign: int,
     service: int,
-    provider: Provider,
+    provider: MessageProvider,
     run_workflow: Workflow,
 ) -> None:
     ready(db, factory, campaign, count=1, channel="push", service_id=service, subject="Sale", body_text="Now")
@@ -149,7 +91,7 @@ def test_each_message_has_the_state_that_the_provider_answers(
     factory: Factory,
     campaign: int,
     service: int,
-    provider: Provider,
+    provider: MessageProvider,
     run_workflow: Workflow,
 ) -> None:
     delivery = ready(db, factory, campaign, count=3, channel="sms", service_id=service)
@@ -181,7 +123,7 @@ def test_request_without_an_answer_is_repeated_as_it_was(
     factory: Factory,
     campaign: int,
     service: int,
-    provider: Provider,
+    provider: MessageProvider,
     run_workflow: Workflow,
     code: int,
 ) -> None:
@@ -208,7 +150,7 @@ def test_refused_request_is_final_and_tries_end(
     factory: Factory,
     campaign: int,
     service: int,
-    provider: Provider,
+    provider: MessageProvider,
     run_workflow: Workflow,
 ) -> None:
     setting(db, "message_tries", 2)
@@ -232,7 +174,7 @@ def test_provider_that_is_away_does_not_hold_up_mail(
     factory: Factory,
     campaign: int,
     service: int,
-    provider: Provider,
+    provider: MessageProvider,
     run_workflow: Workflow,
     mail_server: MailServer,
 ) -> None:
