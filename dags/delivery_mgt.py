@@ -54,6 +54,12 @@ with DAG(
         sql="delivery_mgt/void_changed_approvals.sql",
         doc_md="Voids approvals of what is no longer what was shown, and tells the owner.",
     )
+    # Before approvals are asked for: its new status may need others, and what they ask is asked by this very run.
+    advance_deliveries = SqlStep(
+        task_id="advance_deliveries",
+        sql="delivery_mgt/advance_deliveries.sql",
+        doc_md="Moves each delivery whose approvals are granted to its next status.",
+    )
     submit_approvals = SqlStep(
         task_id="submit_approvals",
         sql="delivery_mgt/submit_approvals.sql",
@@ -64,12 +70,7 @@ with DAG(
         sql="delivery_mgt/remind_reviewers.sql",
         doc_md="Writes the reminders that are due, and tells the owner of an approval that is late.",
     )
-    advance_deliveries = SqlStep(
-        task_id="advance_deliveries",
-        sql="delivery_mgt/advance_deliveries.sql",
-        doc_md="Moves each delivery whose approvals are granted to its next status.",
-    )
-    # After that: in its new status its date may lie too far back.
+    # After they moved on: in its new status its date may lie too far back.
     hold_stale_deliveries = SqlStep(
         task_id="hold_stale_deliveries",
         sql="delivery_mgt/hold_stale_deliveries.sql",
@@ -106,8 +107,8 @@ with DAG(
         doc_md="Tells the owners of deliveries that stopped while they were sent.",
     )
 
-    check_contents >> void_changed_approvals >> submit_approvals >> remind_reviewers >> advance_deliveries
-    advance_deliveries >> hold_stale_deliveries >> start_deliveries >> send_notifications >> plan_batches
+    check_contents >> void_changed_approvals >> advance_deliveries >> submit_approvals >> remind_reviewers
+    remind_reviewers >> hold_stale_deliveries >> start_deliveries >> send_notifications >> plan_batches
     send_messages >> finish_deliveries >> send_alerts
     # A step before that failed makes the whole run fail, whatever the steps after it did.
     [send_notifications, send_messages] >> send_alerts

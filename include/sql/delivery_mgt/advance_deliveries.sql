@@ -69,14 +69,3 @@ SELECT
     count(*) FILTER (WHERE moved.new_status = 'proof_to_submit') AS to_proof_to_submit,
     count(*) FILTER (WHERE moved.new_status = 'routing') AS to_routing
 FROM moved;
-
--- Looked at. What changed meanwhile stands in the queue, and what moved on has put itself there.
-DELETE FROM campaign.approval_candidate AS candidate
-WHERE
-    %(campaign)s::text IS NULL
-    OR EXISTS (
-        SELECT 1
-        FROM campaign.delivery AS delivery
-        INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
-        WHERE delivery.id = candidate.delivery_id AND campaign.internal_name = %(campaign)s::text
-    );

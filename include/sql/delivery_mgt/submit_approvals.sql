@@ -127,3 +127,14 @@ WITH unshown AS MATERIALIZED (
 
 SELECT coalesce(sum(campaign.send_router_proof(unshown.id)), 0)::bigint AS proofs_written
 FROM unshown;
+
+-- Looked at. What changed meanwhile stands in the queue, and what moved on has put itself there.
+DELETE FROM campaign.approval_candidate AS candidate
+WHERE
+    %(campaign)s::text IS NULL
+    OR EXISTS (
+        SELECT 1
+        FROM campaign.delivery AS delivery
+        INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+        WHERE delivery.id = candidate.delivery_id AND campaign.internal_name = %(campaign)s::text
+    );
