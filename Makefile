@@ -5,7 +5,7 @@ RUN := .venv/bin/python -m
 SOURCES := bin dags plugins tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status clean test lint format bench venv venv-dev requirements
+.PHONY: help demo up down status clean test trust lint format bench venv venv-dev requirements
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ clean:  ## end everything and remove the state folder
 
 test: lint  ## all checks and all tests, two files at a time; ARGS="-k name" are for pytest instead
 	$(RUN) pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+
+trust: venv-dev  ## whole months: repeated, rehearsed, back-filled, doubled, in the long form; TRUST_SEED=7 for another
+	TRUST=long $(RUN) pytest tests/trust $(ARGS)
 
 lint: venv-dev  ## check without changing anything
 	$(RUN) ruff check .
