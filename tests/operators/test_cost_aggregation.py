@@ -1,16 +1,24 @@
-"""CostAggregation serves a team that adds a level and a source of costs: the example of docs/cost-calculation.md."""
+"""CostAggregation serves a team that adds a level and a source of costs: alone, and as docs/cost-calculation.md says."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import ast
+import re
+import textwrap
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 
 from campaign.operators.cost_aggregation import CostAggregation, CostBelow, CostLevel, LevelAbove, level_sql
 from campaign.workflow_dag import workflow_defaults
+
+PROJECT = Path(__file__).resolve().parents[2]
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 TABLES = """
     CREATE SCHEMA house;
@@ -30,7 +38,7 @@ TABLES = """
     INSERT INTO house.event VALUES (31, 21, 40, 12.50, NULL), (32, 21, 1, 0.07, NULL);
 """
 
-# What the team writes: one SQL file for its source ...
+# What the team writes by itself: one SQL file for its source ...
 EVENT_COSTS = """
     CREATE TEMPORARY TABLE IF NOT EXISTS changed_cost (level text, id bigint) ON COMMIT DROP;
     WITH costed AS (
@@ -74,7 +82,7 @@ def aggregate(db):
     step.sources = (EVENT_COSTS,)
 
     def run(**params):
-        as_of = params.pop("as_of", datetime(2026, 11, 1, tzinfo=UTC))
+        as_of = params.pop("as_of", NOW)
         run_id = params.pop("run_id", "r")
         context = {
             "dag": dag,
@@ -135,3 +143,59 @@ def test_dry_run_and_run_for_the_past_change_nothing(db, aggregate):
 def test_level_sums_each_of_its_sources():
     assert level_sql(LEVELS[2]).count("UNION ALL") == 1
     assert level_sql(LEVELS[0]).count("UNION ALL") == 2
+
+
+def documented() -> dict[str, str]:
+    """Return the three pieces of code of the page: the source, the step, the views."""
+    section = (PROJECT / "docs" / "cost-calculation.md").read_text().split("\n## Adding a level", 1)[1]
+    return dict(zip(("source", "step", "views"), re.findall(r"```\w+\n(.*?)```", section, re.DOTALL), strict=True))
+
+
+@pytest.fixture
+def dag_bag(tmp_path):
+    """The workflow after a person has copied what the page says into it."""
+    code = documented()
+    [path] = re.findall(r"-- include/sql/(.*)", code["source"])
+    (tmp_path / path).parent.mkdir()
+    (tmp_path / path).write_text(code["source"])
+    lines = (PROJECT / "dags" / "budget_mgt.py").read_text().splitlines(keepends=True)
+    [step] = [
+        node
+        for node in ast.walk(ast.parse("".join(lines)))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "calculate_costs"
+    ]
+    lines[step.lineno - 1 : step.end_lineno] = textwrap.indent(code["step"], " " * step.col_offset)
+    (tmp_path / "budget_mgt.py").write_text("".join(lines))
+    bag = DagBag(tmp_path / "budget_mgt.py")
+    bag.dags["budgetMgt"].template_searchpath.append(str(tmp_path))
+    return bag
+
+
+@pytest.mark.parametrize("chunk_size", [50_000, 1])
+def test_documented_level_and_source_are_totalled_and_checked(db, factory, dag_bag, run_workflow, chunk_size):
+    db.execute(TABLES)
+    db.execute(documented()["views"])
+    dag_bag.dags["budgetMgt"].get_task("calculate_costs").chunk_size = chunk_size
+    for name in ("one", "two"):
+        campaign = factory.campaign(internal_name=name, program_id=22, budget_status="defined")
+        factory.delivery(campaign_id=campaign, provisional_cost=30)
+
+    def run(minutes, **params):
+        return run_workflow("budgetMgt", NOW + timedelta(minutes=minutes), **params)["check_totals"]
+
+    assert run(0, full=True) == {"totals_that_differ": 0}
+    assert costs(db, "house.event") == [(31, Decimal("500.00")), (32, Decimal("0.07"))]
+    assert costs(db, "campaign.program") == [(21, Decimal("500.07")), (22, Decimal("60.00"))]
+    assert costs(db, "house.region") == [(1, Decimal("560.07")), (2, Decimal("99.00"))]
+    # Moved to another program, deleted, and the plan to another region.
+    db.execute("UPDATE house.event SET program_id = 22 WHERE id = 32")
+    db.execute("DELETE FROM house.event WHERE id = 31")
+    db.execute("UPDATE campaign.plan SET region_id = 2")
+    assert run(1) == {"totals_that_differ": 0}
+    assert costs(db, "campaign.program") == [(21, Decimal("0.00")), (22, Decimal("60.07"))]
+    assert costs(db, "house.region") == [(1, Decimal("0.00")), (2, Decimal("60.07"))]
+    # The check knows the new level.
+    db.execute("UPDATE house.region SET calculated_cost = 7 WHERE id = 2")
+    assert db.execute("SELECT total_of, total, sum_below FROM campaign.total_difference").fetchall() == [
+        ("calculated cost of a region", Decimal(7), Decimal("60.07"))
+    ]

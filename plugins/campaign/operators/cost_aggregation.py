@@ -97,13 +97,7 @@ class CostAggregation(WorkflowStep):
     what is below, else the provisional cost) and passes the rows above on. As all of it is one transaction,
     every total is the sum of what is below it at any moment that anybody can see.
 
-    A team that pays for events adds a source and a level of its own like this::
-
-        CostAggregation(
-            task_id="calculate_costs",
-            sources=(*CAMPAIGN_SOURCES, "events/cost_events.sql"),
-            levels=(PROGRAM_WITH_EVENTS, PLAN, REGION),
-        )
+    A team adds a source or a level of its own: ``docs/cost-calculation.md`` has an example.
 
     A run for the past leaves what is current alone; the step that records history calculates for itself.
 

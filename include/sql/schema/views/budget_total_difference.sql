@@ -171,57 +171,27 @@ CROSS JOIN
 WHERE totals.amount <> lines.amount
 
 UNION ALL
--- A program: what is its own, its campaigns, and its own tasks.
+-- A program, a plan: what is its own, and what is below it.
 SELECT
-    'calculated cost of a program',
-    program.internal_name,
+    'calculated cost of a ' || above.level,
+    above.name,
     NULL,
-    coalesce(program.calculated_cost, 0),
-    coalesce(total.own_amount, 0) + campaigns.amount + tasks.amount
-FROM campaign.program AS program
-LEFT JOIN campaign.cost_total AS total ON program.id = total.element_id AND total.level = 'program'
+    coalesce(above.calculated_cost, 0),
+    coalesce(total.own_amount, 0) + below.amount
+FROM campaign.cost_level AS above
+LEFT JOIN campaign.cost_total AS total ON above.element_id = total.element_id AND above.level = total.level
 CROSS JOIN
     LATERAL (
-        SELECT coalesce(sum(campaign.calculated_cost), 0) AS amount
-        FROM campaign.campaign AS campaign
-        WHERE campaign.program_id = program.id
-    ) AS campaigns
-CROSS JOIN
-    LATERAL (
-        SELECT coalesce(sum(task.calculated_cost), 0) AS amount
-        FROM campaign.task AS task
-        WHERE task.program_id = program.id
-    ) AS tasks
+        SELECT coalesce(sum(part.calculated_cost), 0) AS amount
+        FROM campaign.cost_below AS part
+        WHERE part.element_id = above.element_id AND part.level = above.level
+    ) AS below
 WHERE
-    coalesce(program.calculated_cost, 0)
-    <> coalesce(total.own_amount, 0) + campaigns.amount + tasks.amount
+    coalesce(above.calculated_cost, 0) <> coalesce(total.own_amount, 0) + below.amount
     AND NOT EXISTS (
         SELECT 1
         FROM campaign.cost_change AS change
-        WHERE change.element = 'program' AND change.element_id = program.id
-    )
-
-UNION ALL
-SELECT
-    'calculated cost of a plan',
-    plan.internal_name,
-    NULL,
-    coalesce(plan.calculated_cost, 0),
-    coalesce(total.own_amount, 0) + programs.amount
-FROM campaign.plan AS plan
-LEFT JOIN campaign.cost_total AS total ON plan.id = total.element_id AND total.level = 'plan'
-CROSS JOIN
-    LATERAL (
-        SELECT coalesce(sum(program.calculated_cost), 0) AS amount
-        FROM campaign.program AS program
-        WHERE program.plan_id = plan.id
-    ) AS programs
-WHERE
-    coalesce(plan.calculated_cost, 0) <> coalesce(total.own_amount, 0) + programs.amount
-    AND NOT EXISTS (
-        SELECT 1
-        FROM campaign.cost_change AS change
-        WHERE change.element = 'plan' AND change.element_id = plan.id
+        WHERE change.element = above.level AND change.element_id = above.element_id
     )
 
 UNION ALL
