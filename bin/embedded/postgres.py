@@ -30,12 +30,12 @@ listen_addresses = ''
 unix_socket_directories = '{socket_folder}'
 unix_socket_permissions = 0700
 max_connections = 150
-shared_buffers = 512MB
+shared_buffers = {shared_buffers}MB
 work_mem = 32MB
 maintenance_work_mem = 256MB
+wal_buffers = 64MB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
-wal_compression = on
 dynamic_shared_memory_type = {shared_memory}
 timezone = UTC
 log_timezone = UTC
@@ -182,7 +182,11 @@ class Postgres:
         owner = _server_user()
         socket_folder = self._make_socket_folder(owner)
         (self.data / "campaign.conf").write_text(
-            SETTINGS.format(socket_folder=socket_folder, shared_memory=_shared_memory_type())
+            SETTINGS.format(
+                socket_folder=socket_folder,
+                shared_buffers=_shared_buffers(),
+                shared_memory=_shared_memory_type(),
+            )
         )
         with Step("starting PostgreSQL"):
             process = processes.start(
@@ -253,6 +257,12 @@ def _shared_memory_type() -> str:
         return "posix" if room.f_bavail * room.f_frsize >= 256 * 1024**2 else "mmap"
     except OSError:
         return "posix"
+
+
+def _shared_buffers() -> int:
+    """Return how many MB the server keeps in memory: a quarter of the machine's, but 2 GB at most, for it is shared."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(memory // 4 // 1024**2, 2048)
 
 
 def _server_environment() -> dict[str, str]:

@@ -81,6 +81,16 @@ def test_analysis_with_the_same_cost_is_seen_as_new(world, run_workflow):
     assert world.rows("SELECT computed_at FROM campaign.expense_line") == [(moment("04 00:00"),)]
 
 
+def test_count_that_no_analysis_found_is_not_charged_yet(world, run_workflow):
+    world.analysed("d", "piece", messages=798, at=moment("01 00:00"), provisional_cost=120)
+    run_workflow("budgetMgt", moment("02 00:00"))
+    world.set("delivery", "d", analysed_at=None)
+    run_workflow("budgetMgt", moment("03 00:00"))
+    assert world.items("d") == []
+    assert world.lines() == [("d", "marketing", None, "reserved", D("120.00"))]
+    assert world.cost("delivery", "d") == 120
+
+
 def test_levels_are_inherited_overridden_and_spent(world, run_workflow):
     world.delivery("inherits", provisional_cost=100)
     world.delivery("overrides", provisional_cost=10, commitment_level="committed")
@@ -530,6 +540,28 @@ def test_total_that_was_written_by_hand_is_reported(world, run_workflow):
     )
     summary = run_workflow("budgetMgt", moment("03 00:00"), full=True)
     assert (summary["check_totals"]["totals_that_differ"], world.differences()) == (0, [])
+
+
+def test_cost_that_is_charged_to_nobody_is_reported(world, run_workflow):
+    world.delivery("d", provisional_cost=100)
+    world.task("t", program_id="program", provisional_cost=30)
+    world.cost_type("unpriced")
+    world.analysed("problem", "unpriced", messages=1, at=moment("01 00:00"), provisional_cost=7)
+    run_workflow("budgetMgt", moment("01 00:00"))
+    assert world.differences() == []
+    world.db.execute("DELETE FROM campaign.cost_line")
+    assert [row[:2] + row[3:] for row in world.differences() if row[0].startswith("cost lines")] == [
+        ("cost lines of a delivery", "d", D(0), D(100)),
+        ("cost lines of a task", "t", D(0), D(30)),
+    ]
+    # Not while it is charged to nobody, nor before the run that charges it.
+    world.set("campaign", "loyalty", budget_status="being_edited")
+    run_workflow("budgetMgt", moment("02 00:00"), full=True)
+    assert world.differences() == []
+    world.set("campaign", "loyalty", budget_status="defined")
+    assert world.differences() == []
+    run_workflow("budgetMgt", moment("03 00:00"))
+    assert world.differences() == []
 
 
 def mail(world, kind):

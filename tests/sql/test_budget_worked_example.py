@@ -112,6 +112,74 @@ def test_published_thresholds(world, run_workflow):
     assert world.differences() == []
 
 
+def test_published_campaign(world, run_workflow):
+    """The reference's walk through a campaign: a mailing, a room, five days of design; being edited, then specified."""
+    for label, category, structure in (
+        ("114x229", "Envelopes", {"basis": "per_message", "method": "linear", "amount": "30", "batch_size": 1000}),
+        ("162x229", "Envelopes", {"basis": "per_message", "method": "linear", "amount": "45", "batch_size": 1000}),
+        ("Postage", "Postage", {"basis": "per_message", "method": "linear", "amount": "0.4"}),
+        ("A4", "Print", {"basis": "per_message", "method": "linear", "amount": "0.05"}),
+        ("Other", "Fixed cost", {"basis": "fixed", "amount": 0}),
+    ):
+        world.cost_type(label, category=category, channel="direct_mail", **structure)
+    world.set("campaign", "loyalty", budget_status="being_edited", provisional_cost=6000)
+    for category, amount in (("paper", 4000), ("postage", 2000)):
+        world.add(
+            "cost_breakdown", campaign_id="loyalty", kind="provisional", expense_category_id=category, amount=amount
+        )
+    run_workflow("budgetMgt", moment("01 00:00"))
+    assert (world.cost("campaign", "loyalty"), world.position()) == (6000, {})
+
+    # The cost of the envelopes is overridden, a fixed cost added, each with its category; A3 is not used.
+    world.analysed("mailing", channel="direct_mail", messages=1500, at=moment("01 10:00"))
+    for cost_type, surcharge, category in (
+        ("114x229", "12.50", "paper"),
+        ("Postage", "0", "postage"),
+        ("A4", "0", "paper"),
+        ("Other", "250", None),
+    ):
+        world.add(
+            "delivery_cost",
+            delivery_id="mailing",
+            cost_type_id=cost_type,
+            surcharge=surcharge,
+            expense_category_id=category,
+        )
+    world.task("booking", "Large room", status="in_progress", provisional_cost=450)
+    world.task("design", "Content template", status="scheduled", provisional_cost=1200)
+    run_workflow("budgetMgt", moment("02 00:00"))
+    assert world.items("mailing") == [
+        ("114x229", "calculated", Decimal(1500), Decimal("45.00"), "1500 / 1000 × 30.00 = 45.00"),
+        ("114x229", "surcharge", Decimal(1), Decimal("12.50"), "surcharge 12.50"),
+        ("A4", "calculated", Decimal(1500), Decimal("75.00"), "1500 × 0.05 = 75.00"),
+        ("Other", "calculated", Decimal(1), Decimal("0.00"), "fixed 0.00 = 0.00"),
+        ("Other", "surcharge", Decimal(1), Decimal("250.00"), "surcharge 250.00"),
+        ("Postage", "calculated", Decimal(1500), Decimal("600.00"), "1500 × 0.40 = 600.00"),
+    ]
+    assert [
+        world.cost("delivery", "mailing"),
+        world.cost("task", "booking"),
+        world.cost("task", "design"),
+        world.cost("campaign", "loyalty"),
+        world.position(),
+    ] == [Decimal("982.50"), 450, 1200, 6000, {}]
+
+    world.set("task", "booking", status="finished", finished_at=moment("02 12:00"))
+    world.set("task", "design", status="finished", days_completed=5, finished_at=moment("02 12:00"))
+    world.set("campaign", "loyalty", budget_status="defined", commitment_level="committed")
+    run_workflow("budgetMgt", moment("03 00:00"))
+    assert world.cost("campaign", "loyalty") == Decimal("2982.50")
+    assert world.lines() == [
+        ("booking", "marketing", None, "spent", Decimal("500.00")),
+        ("design", "marketing", None, "spent", Decimal("1500.00")),
+        ("mailing", "marketing", "paper", "committed", Decimal("132.50")),
+        ("mailing", "marketing", "postage", "committed", Decimal("600.00")),
+        ("mailing", "marketing", None, "committed", Decimal("250.00")),
+    ]
+    assert world.position() == {"committed": Decimal("982.50"), "spent": Decimal(2000)}
+    assert world.differences() == []
+
+
 def test_second_run_writes_nothing(world, run_workflow):
     world.task("booking", "Large room", status="finished", finished_at=moment("01 10:00"))
     run_workflow("budgetMgt", moment("02 00:00"))

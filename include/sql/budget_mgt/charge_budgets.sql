@@ -104,7 +104,7 @@ SELECT
 FROM charge_change
 WHERE charge_change.place IS NULL
 -- The lines of an element side by side: one page to write when it changes.
-ORDER BY charge_change.kind, charge_change.id, charge_change.expense_category_id;
+ORDER BY charge_change.id, charge_change.expense_category_id;
 
 -- What a dry run is asked for: the lines that would change, the largest difference first.
 SELECT

@@ -19,7 +19,8 @@ WITH stated AS (
         coalesce(delivery.real_cost, broken_down.real) AS real,
         coalesce(delivery.message_count, 0) AS message_count,
         0.00 AS day_count,
-        delivery.message_count IS NOT NULL AND delivery.analysed_at <= %(as_of)s::timestamptz AS is_analysed,
+        delivery.message_count IS NOT NULL
+        AND coalesce(delivery.analysed_at <= %(as_of)s::timestamptz, FALSE) AS is_analysed,
         delivery.analysed_at,
         CASE
             WHEN delivery.status = 'finished' THEN coalesce(delivery.finished_at, '-infinity')

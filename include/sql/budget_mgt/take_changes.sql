@@ -26,6 +26,8 @@ SELECT
         WHERE campaign.internal_name = %(campaign)s::text
     ) AS campaign_id;
 
+ANALYZE calculation;
+
 -- One statement takes and deletes, so that it sees one state of the queue: what is noted meanwhile stays.
 WITH taken AS (
     DELETE FROM campaign.cost_change
@@ -181,13 +183,20 @@ FROM (
         calculation.takes_due AND calculation.seen_until < calculation.as_of
         AND delivery.canceled_at > calculation.seen_until AND delivery.canceled_at <= calculation.as_of
     UNION
-    SELECT line.delivery_id
+    SELECT paid.delivery_id
     FROM campaign.invoice AS invoice
     CROSS JOIN calculation
     INNER JOIN campaign.invoice_line AS invoice_line ON invoice.id = invoice_line.invoice_id
-    INNER JOIN campaign.expense_line AS line ON invoice_line.id = line.invoice_line_id  -- noqa: ST09
+    -- OFFSET 0: found by index for each invoice line, however many expense lines there are.
+    CROSS JOIN
+        LATERAL (
+            SELECT line.delivery_id
+            FROM campaign.expense_line AS line
+            WHERE line.invoice_line_id = invoice_line.id AND line.delivery_id IS NOT NULL
+            OFFSET 0  -- noqa: AM09
+        ) AS paid
     WHERE
-        calculation.takes_due AND line.delivery_id IS NOT NULL
+        calculation.takes_due
         AND invoice.paid_at > calculation.seen_until AND invoice.paid_at <= calculation.as_of
 ) AS changed
 WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL;
@@ -250,13 +259,19 @@ FROM (
         calculation.takes_due AND calculation.seen_until < calculation.as_of
         AND task.canceled_at > calculation.seen_until AND task.canceled_at <= calculation.as_of
     UNION
-    SELECT line.task_id
+    SELECT paid.task_id
     FROM campaign.invoice AS invoice
     CROSS JOIN calculation
     INNER JOIN campaign.invoice_line AS invoice_line ON invoice.id = invoice_line.invoice_id
-    INNER JOIN campaign.expense_line AS line ON invoice_line.id = line.invoice_line_id  -- noqa: ST09
+    CROSS JOIN
+        LATERAL (
+            SELECT line.task_id
+            FROM campaign.expense_line AS line
+            WHERE line.invoice_line_id = invoice_line.id AND line.task_id IS NOT NULL
+            OFFSET 0  -- noqa: AM09
+        ) AS paid
     WHERE
-        calculation.takes_due AND line.task_id IS NOT NULL
+        calculation.takes_due
         AND invoice.paid_at > calculation.seen_until AND invoice.paid_at <= calculation.as_of
 ) AS changed
 WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL;

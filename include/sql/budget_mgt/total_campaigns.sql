@@ -19,6 +19,8 @@ FROM changed_task
 INNER JOIN campaign.task AS task ON changed_task.id = task.id
 WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL;
 
+ANALYZE changed_cost;
+
 CREATE TEMPORARY TABLE campaign_costed ON COMMIT DROP AS
 WITH touched AS (
     SELECT DISTINCT changed_cost.id

@@ -35,6 +35,7 @@ SETTINGS = {
     # A chunk finds its rows by index, whatever the size of the tables: pages cost little, reading all rows much.
     "seq_page_cost": "0.1",
     "random_page_cost": "0.1",
+    "cpu_operator_cost": "0.0005",
     # Of a work table, its size matters, not what is in it.
     "default_statistics_target": "10",
     # Many statements of a fraction of a second each, most over work tables, which parallel workers cannot read.

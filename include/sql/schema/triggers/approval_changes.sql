@@ -55,14 +55,14 @@ BEGIN
             VALUES
             (
                 'delivery',
-                'SELECT %1$s.id, moment.at FROM unnest(ARRAY[''-infinity'', %1$s.submitted_at, %1$s.analysed_at, '
-                '%1$s.extracted_at]) AS moment (at) '
+                'SELECT %1$s.id, moment.at FROM (VALUES (timestamptz ''-infinity''), (%1$s.submitted_at), '
+                '(%1$s.analysed_at), (%1$s.extracted_at)) AS moment (at) '
                 'WHERE campaign.awaits_approvals(%1$s.status) AND moment.at IS NOT NULL',
-                'SELECT written.id, moment.at FROM unnest(ARRAY[''-infinity'', '
-                'CASE WHEN written.submitted_at IS DISTINCT FROM gone.submitted_at THEN written.submitted_at END, '
-                'CASE WHEN written.analysed_at IS DISTINCT FROM gone.analysed_at THEN written.analysed_at END, '
-                'CASE WHEN written.extracted_at IS DISTINCT FROM gone.extracted_at THEN written.extracted_at END'
-                ']) AS moment (at) WHERE campaign.awaits_approvals(written.status) AND moment.at IS NOT NULL',
+                'SELECT written.id, moment.at FROM (VALUES (timestamptz ''-infinity''), '
+                '(CASE WHEN written.submitted_at IS DISTINCT FROM gone.submitted_at THEN written.submitted_at END), '
+                '(CASE WHEN written.analysed_at IS DISTINCT FROM gone.analysed_at THEN written.analysed_at END), '
+                '(CASE WHEN written.extracted_at IS DISTINCT FROM gone.extracted_at THEN written.extracted_at END)'
+                ') AS moment (at) WHERE campaign.awaits_approvals(written.status) AND moment.at IS NOT NULL',
                 '%1$s.campaign_id, %1$s.channel, %1$s.status, %1$s.service_id, %1$s.outline_id, %1$s.subject, '
                 '%1$s.body_text, %1$s.body_html, %1$s.sender, %1$s.is_template, %1$s.workflow_template_id, '
                 '%1$s.extraction_date, %1$s.contact_date, %1$s.requested_quantity, %1$s.approvals_demanded, '

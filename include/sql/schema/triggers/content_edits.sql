@@ -13,7 +13,8 @@ CREATE OR REPLACE TRIGGER uncheck_content BEFORE UPDATE OF subject, body_text, b
 ON campaign.delivery
 FOR EACH ROW
 WHEN (
-    (NEW.subject, NEW.body_text, NEW.body_html, NEW.sender, NEW.channel, NEW.analysed_at)
+    NEW.content_checked
+    AND (NEW.subject, NEW.body_text, NEW.body_html, NEW.sender, NEW.channel, NEW.analysed_at)
     IS DISTINCT FROM (OLD.subject, OLD.body_text, OLD.body_html, OLD.sender, OLD.channel, OLD.analysed_at)
 )
 EXECUTE FUNCTION campaign.uncheck_content();

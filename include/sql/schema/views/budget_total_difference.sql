@@ -79,41 +79,82 @@ LEFT JOIN campaign.expense_line AS line ON task.id = line.task_id
 WHERE coalesce(task.calculated_cost, 0) <> coalesce(line.real_cost, line.cost_total, 0)
 
 UNION ALL
--- What a budget is charged for an element: its cost, until a paid invoice takes its place.
+-- What a budget is charged for an element: its cost, until a paid invoice takes its place. One that has no line yet
+-- may wait for the next run, or for somebody to mend what it cannot be calculated for.
 SELECT
     'cost lines of a delivery',
     delivery.internal_name,
     delivery.campaign_id,
-    charged.amount,
+    coalesce(charged.amount, 0),
     coalesce(line.real_cost, line.cost_total, 0)
 FROM campaign.delivery AS delivery
 INNER JOIN campaign.expense_line AS line ON delivery.id = line.delivery_id
+INNER JOIN campaign.campaign AS campaign ON line.campaign_id = campaign.id
 CROSS JOIN
     LATERAL (
-        SELECT sum(cost_line.amount) AS amount
+        SELECT
+            sum(cost_line.amount) AS amount,
+            bool_or(cost_line.level = 'invoiced') AS is_invoiced
         FROM campaign.cost_line AS cost_line
         WHERE cost_line.delivery_id = delivery.id
-        HAVING bool_and(cost_line.level <> 'invoiced')
     ) AS charged
-WHERE charged.amount <> coalesce(line.real_cost, line.cost_total, 0)
+WHERE
+    coalesce(charged.amount, 0) <> coalesce(line.real_cost, line.cost_total, 0)
+    AND charged.is_invoiced IS NOT TRUE
+    AND (
+        charged.amount IS NOT NULL
+        OR (
+            line.budget_id IS NOT NULL AND campaign.budget_status <> 'being_edited'
+            AND NOT EXISTS (
+                SELECT 1
+                FROM campaign.cost_change AS change
+                WHERE (change.element, change.element_id) IN (('campaign', campaign.id), ('delivery', delivery.id))
+            )
+            AND NOT EXISTS (
+                SELECT 1
+                FROM campaign.cost_problem AS problem
+                WHERE problem.delivery_id = delivery.id
+            )
+        )
+    )
 
 UNION ALL
 SELECT
     'cost lines of a task',
     task.internal_name,
     task.campaign_id,
-    charged.amount,
+    coalesce(charged.amount, 0),
     coalesce(line.real_cost, line.cost_total, 0)
 FROM campaign.task AS task
 INNER JOIN campaign.expense_line AS line ON task.id = line.task_id
+LEFT JOIN campaign.campaign AS campaign ON line.campaign_id = campaign.id
 CROSS JOIN
     LATERAL (
-        SELECT sum(cost_line.amount) AS amount
+        SELECT
+            sum(cost_line.amount) AS amount,
+            bool_or(cost_line.level = 'invoiced') AS is_invoiced
         FROM campaign.cost_line AS cost_line
         WHERE cost_line.task_id = task.id
-        HAVING bool_and(cost_line.level <> 'invoiced')
     ) AS charged
-WHERE charged.amount <> coalesce(line.real_cost, line.cost_total, 0)
+WHERE
+    coalesce(charged.amount, 0) <> coalesce(line.real_cost, line.cost_total, 0)
+    AND charged.is_invoiced IS NOT TRUE
+    AND (
+        charged.amount IS NOT NULL
+        OR (
+            line.budget_id IS NOT NULL AND campaign.budget_status IS DISTINCT FROM 'being_edited'
+            AND NOT EXISTS (
+                SELECT 1
+                FROM campaign.cost_change AS change
+                WHERE (change.element, change.element_id) IN (('campaign', campaign.id), ('task', task.id))
+            )
+            AND NOT EXISTS (
+                SELECT 1
+                FROM campaign.cost_problem AS problem
+                WHERE problem.task_id = task.id
+            )
+        )
+    )
 
 UNION ALL
 -- A campaign: what is its own, and its deliveries and tasks.
