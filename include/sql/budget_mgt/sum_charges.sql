@@ -107,7 +107,10 @@ FROM charge_delta AS delta
 ON CONFLICT (budget_id, campaign_id, expense_category_id, level) DO UPDATE SET amount = total.amount + excluded.amount;
 
 DELETE FROM campaign.budget_charge AS total
-WHERE total.amount = 0;
+WHERE total.amount = 0 AND total.campaign_id IN (SELECT delta.campaign_id FROM charge_delta AS delta);
+
+DELETE FROM campaign.budget_charge AS total
+WHERE total.amount = 0 AND total.campaign_id IS NULL;
 
 -- For a dry run, the totals per budget.
 SELECT

@@ -32,7 +32,8 @@ SETTINGS = {
     # The work tables of a chunk stay in memory.
     "temp_buffers": "128MB",
     "work_mem": "128MB",
-    # A chunk finds its rows by index, whatever the size of the tables: pages cost little, reading all rows much.
+    # A chunk finds its rows by index, whatever the size of the tables: pages and the way down to a row cost little,
+    # reading all rows much.
     "seq_page_cost": "0.1",
     "random_page_cost": "0.1",
     "cpu_operator_cost": "0.0005",
