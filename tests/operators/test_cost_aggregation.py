@@ -1,4 +1,4 @@
-"""CostAggregation serves a team that adds a level and a source of costs: alone, and as docs/cost-calculation.md says."""
+"""CostAggregation serves a team that adds a level and a source of costs, and so does its documented example."""
 
 from __future__ import annotations
 
