@@ -13,12 +13,12 @@ delivery that was submitted. By hand, name a delivery that waits for its target.
 **Exclusions**, each counted among those whom the ones before it left: opt-out, no address, duplicate,
 control group, quantity limit.
 
-**Rerun.** Clear the whole run. It gives the same target; once the delivery has moved on, the preparation
-refuses.
+**Rerun.** Clear the whole run. It gives the same target; the run of a workflow that has recorded its target finds
+that done, and once the delivery does not wait any more, every other one is refused.
 
 **What can fail.** A parameter is wrong: the first task fails and says which; mend the workflow template, then
-`campaign.retry_delivery`. The delivery was canceled or targeted by another run meanwhile: the preparation
-fails and changes nothing. Whatever happens, the work tables are dropped.
+`campaign.retry_delivery`. The delivery was canceled, changed or targeted by another run meanwhile: the preparation
+fails and changes nothing; nobody who does that waits for it. Whatever happens, the work tables are dropped.
 """
 
 from airflow.sdk import DAG

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +27,7 @@ from campaign.operators.targeting import (
 )
 from campaign.operators.targeting.delivery_preparation import DeliveryPreparationError
 from campaign.targeting import TargetingParameterError
-from campaign.targeting.sets import MissingSetError, TargetSet
+from campaign.targeting.sets import MissingSetError, TargetSet, lay_set
 from tests.factories import Factory
 from tests.targeting import execute, run_targeting
 
@@ -347,6 +347,65 @@ def test_preparation_refuses_what_it_is_not_for(
     with pytest.raises(DeliveryPreparationError, match="'Catalog' is canceled: it does not wait for a target"):
         run_targeting(generic, NOW, delivery="catalog")
     assert work_tables(db) == ["target_set"]
+
+
+def of_workflow(db: psycopg.Connection[Any], factory: Factory, delivery: int) -> None:
+    """Give the delivery a workflow that is under way."""
+    workflow = factory.insert(
+        "workflow", internal_name="w", label="W", dag_id="campaignTargeting", status="running", run_id="campaign__w",
+        delivery_id=delivery,
+    )  # fmt: skip
+    db.execute("UPDATE campaign.delivery SET workflow_id = %s WHERE id = %s", [workflow, delivery])
+
+
+def test_a_preparation_that_is_tried_again_after_its_commit_finds_it_done(
+    db: psycopg.Connection[Any], factory: Factory, generic: DAG, waiting: int
+) -> None:
+    of_workflow(db, factory, waiting)
+    somebody, gone = person(factory), person(factory, opt_out_direct_mail=True)
+    first = run_targeting(generic, NOW, run_id="campaign__w", workflow="w", delivery="catalog")
+    assert first["prepare_delivery"]["targeted"] == 2
+    before = target(db, waiting), exclusions(db, waiting)
+    assert before == ({"main": [somebody]}, {"opt_out": 1})
+    db.execute("UPDATE campaign.recipient SET opt_out_direct_mail = false WHERE id = %s", [gone])
+    for status in ("target_ready", "extraction_pending"):
+        db.execute("UPDATE campaign.delivery SET status = %s", [status])
+        again = run_targeting(generic, NOW, run_id="campaign__w", workflow="w", delivery="catalog")
+        assert again["prepare_delivery"] == {"targeted": 2, "messages": 1}
+    assert (target(db, waiting), exclusions(db, waiting)) == before
+    # Another moment, another run: it is refused as before.
+    with pytest.raises(DeliveryPreparationError, match="'Catalog' is extraction pending"):
+        run_targeting(generic, NOW + timedelta(hours=1), run_id="campaign__w", workflow="w", delivery="catalog")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("SELECT campaign.cancel_delivery(id, 'wrong offer') FROM campaign.delivery", "'Catalog' is canceled"),
+        ("SELECT campaign.cancel_workflow(id, 'wrong list') FROM campaign.workflow", "'Catalog' is failed"),
+        ("UPDATE campaign.delivery SET workflow_id = NULL", "is targeted by the workflow None, not by w"),
+        ("UPDATE campaign.delivery SET requested_quantity = 1", "requested quantity of 'Catalog' was changed"),
+    ],
+)
+def test_who_changes_a_delivery_while_it_is_prepared_does_not_wait_and_wins(
+    db: psycopg.Connection[Any], dsn: str, factory: Factory, generic: DAG, waiting: int,
+    monkeypatch: pytest.MonkeyPatch, change: str, reason: str,
+) -> None:  # fmt: skip
+    of_workflow(db, factory, waiting)
+    person(factory)
+
+    def lay_and_change(*arguments: Any) -> int:
+        count = lay_set(*arguments)
+        with psycopg.connect(dsn, autocommit=True, options="-c lock_timeout=2s") as other:
+            # What names the delivery is written meanwhile, and what checks its content may lock it.
+            other.execute("INSERT INTO campaign.delivery_exclusion VALUES (%s, 'other', 1)", [waiting])
+            other.execute(change.encode())
+        return count
+
+    monkeypatch.setattr("campaign.operators.targeting.delivery_preparation.lay_set", lay_and_change)
+    with pytest.raises(DeliveryPreparationError, match=reason):
+        run_targeting(generic, NOW, run_id="campaign__w", workflow="w", delivery="catalog")
+    assert (target(db, waiting), exclusions(db, waiting)) == ({}, {"other": 1})
 
 
 def test_a_failed_task_leaves_its_reason_on_the_workflow(

@@ -1,7 +1,8 @@
 -- The target of a delivery takes the place of the one before: members with their role, exclusions by
 -- reason, counts; the delivery's target is ready.
 -- Grain: one row per recipient in the role main, control or seed; one row per reason; one delivery.
--- Rerun: the target is replaced by the same; a delivery that is not waiting for its target is left alone.
+-- Rerun: the target is replaced by the same. A delivery that does not wait for this target, or is another one now,
+-- returns no row: then all of it is to be rolled back.
 -- Not linted: the linter reads all branches of the Jinja one after the other.
 -- noqa: disable=all
 
@@ -81,7 +82,12 @@ prepared AS (
         message_count = counted.main + CASE WHEN %(charge_seeds)s::boolean THEN seeded.seeds ELSE 0 END,
         analysed_at = %(as_of)s::timestamptz
     FROM counted, seeded
-    WHERE delivery.id = %(delivery_id)s::bigint AND delivery.status = 'targeting_pending'
+    WHERE
+        delivery.id = %(delivery_id)s::bigint
+        AND delivery.status = 'targeting_pending'
+        AND delivery.workflow_id IS NOT DISTINCT FROM %(workflow_id)s::bigint
+        AND delivery.channel = %(channel)s::text
+        AND delivery.requested_quantity = %(requested_quantity)s::bigint
     RETURNING delivery.id, delivery.campaign_id, delivery.label
 ),
 

@@ -22,7 +22,8 @@ class DeliveryPreparationOperator(TargetTask):
     """Judge each recipient of a set (main, control, or a reason of exclusion) and record the target.
 
     Last operator of a targeting DAG. Members, exclusions, counts and the delivery's new status are
-    written in one transaction: the target is there whole, or not at all.
+    written in one transaction: the target is there whole, or not at all. A task that is tried again after that
+    was committed finds it done.
 
     :param source: the set: a task, or its task_id.
     :param control_group: the set of a control group operator; without it the run's parameter
@@ -36,7 +37,11 @@ class DeliveryPreparationOperator(TargetTask):
         """Judge the set and record it, in the open transaction."""
         choice = self._control_group(run)
         has_seeds = _flag(run, "seeds", default=True)
-        delivery = self._lock_delivery(connection, run)
+        delivery = self._find_delivery(connection, run)
+        if _is_done(delivery, run):
+            self.log.info("This run has prepared %r already.", delivery["label"])
+            return {"targeted": delivery["targeted_count"], "messages": delivery["message_count"]}
+        self._check(delivery, run)
         sources = self.source_tables(connection, run)
         verdicts = run.set_of(self.task_id)
         structure = {"channel": delivery["channel"], "seeds": has_seeds}
@@ -57,6 +62,8 @@ class DeliveryPreparationOperator(TargetTask):
             "control_count": choice.count if choice else None,
             "delivery": run.delivery,
             "delivery_id": delivery["id"],
+            "workflow_id": delivery["workflow_id"],
+            "channel": delivery["channel"],
             "requested_quantity": delivery["requested_quantity"],
             "as_of": run.as_of,
             "run_id": run.run_id,
@@ -66,7 +73,14 @@ class DeliveryPreparationOperator(TargetTask):
         self.log.info("%s", statement)
         lay_set(connection, verdicts, statement, binds)
         record = render_statement("record_target.sql", sources=[verdicts.table], **structure)
-        summary = execute_statements(connection, record, binds)[-1][0]
+        rows = execute_statements(connection, record, binds)[-1]
+        if not rows:
+            self._check(self._find_delivery(connection, run), run)
+            raise DeliveryPreparationError(
+                f"The channel or the requested quantity of {delivery['label']!r} was changed while it was targeted. "
+                "Nothing was changed; send it back with campaign.retry_delivery."
+            )
+        summary = rows[0]
         for name, value in summary.items():
             self.log.info("%s: %s", name, value)
         return summary
@@ -78,15 +92,23 @@ class DeliveryPreparationOperator(TargetTask):
             return None
         return parse_choice("control_group", control_group)
 
-    def _lock_delivery(self, connection: Connection, run: TargetingRun) -> Row:
-        """Return the delivery, locked; it waits for the target of this very run."""
+    def _find_delivery(self, connection: Connection, run: TargetingRun) -> Row:
+        """Return the delivery, which no other run prepares until the end of the transaction."""
         if run.delivery is None:
             raise TargetingParameterError("delivery: give the internal name of the delivery to prepare.")
+        connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('campaign.targeting:' || %s, 0))", [run.delivery]
+        )
         with connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(read_statement("targeting/select_delivery.sql").encode(), {"delivery": run.delivery})
             delivery = cursor.fetchone()
         if delivery is None:
             raise TargetingParameterError(f"delivery: there is no delivery {run.delivery!r}.")
+        return delivery
+
+    @staticmethod
+    def _check(delivery: Row, run: TargetingRun) -> None:
+        """Refuse a delivery that does not wait for the target of this very run."""
         if delivery["status"] != "targeting_pending":
             raise DeliveryPreparationError(
                 f"Delivery {delivery['label']!r} is {delivery['status'].replace('_', ' ')}: "
@@ -104,7 +126,16 @@ class DeliveryPreparationOperator(TargetTask):
                 f"Delivery {delivery['label']!r} needs a cost type of each of these cost categories: "
                 f"{', '.join(delivery['missing_cost_categories'])}. Select them (campaign.delivery_cost), and retry."
             )
-        return delivery
+
+
+def _is_done(delivery: Row, run: TargetingRun) -> bool:
+    """Say whether the run of a workflow has prepared the delivery, in a try that was killed after its commit."""
+    return (
+        run.workflow is not None
+        and delivery["workflow"] == run.workflow
+        and delivery["analysed_at"] == run.as_of
+        and delivery["status"] not in ("being_edited", "targeting_pending", "failed", "canceled")
+    )
 
 
 def _flag(run: TargetingRun, name: str, *, default: bool) -> bool:
