@@ -29,11 +29,12 @@ class Airflow:
         self.stopped: list[str] = []
 
     def require_runnable_dag(self, dag_id: str) -> None:
-        if dag_id in self.troubles:
+        if dag_id in self.troubles and not self.troubles[dag_id].is_final:
             raise self.troubles[dag_id]
 
     def start_dag_run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
-        self.require_runnable_dag(dag_id)
+        if dag_id in self.troubles:
+            raise self.troubles[dag_id]
         if run_id in self.runs:
             return False
         self.runs[run_id], self.confs[run_id] = "queued", conf
@@ -63,6 +64,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
     monkeypatch.setattr("campaign.operators.workflow_start.start_dag_run", airflow.start_dag_run)
     monkeypatch.setattr("campaign.operators.workflow_start.require_runnable_dag", airflow.require_runnable_dag)
     monkeypatch.setattr("campaign.operators.workflow_follow.dag_run_state", airflow.dag_run_state)
+    monkeypatch.setattr("campaign.operators.workflow_follow.require_runnable_dag", airflow.require_runnable_dag)
     monkeypatch.setattr("campaign.operators.workflow_follow.stop_dag_run", airflow.stop_dag_run)
     return airflow
 
@@ -312,6 +314,38 @@ def test_missing_or_paused_dag_is_said_once_and_tried_again(
     assert airflow.started == ["catalog_targeting_1"]
 
 
+def test_run_whose_dag_is_paused_after_its_start_is_said_once_and_followed_to_its_end(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    run_workflow: Workflow,
+    airflow: Airflow,
+    campaign: int,
+    template: int,
+) -> None:
+    waiting(factory, campaign, template)
+    run_workflow("operationMgt", NOW)
+    # Airflow leaves the runs of a paused DAG alone: this one would be running until the end of days.
+    airflow.runs["campaign__catalog_targeting_1"] = "running"
+    airflow.troubles["campaignTargeting"] = DagRunError("The DAG campaignTargeting is paused")
+    run_workflow("operationMgt", NOW + HOUR)
+    assert rows(db, WORKFLOWS) == [("catalog_targeting_1", "queued", "The DAG campaignTargeting is paused")]
+    assert rows(db, ERRORS) == [("Workflow catalog_targeting_1 cannot go on: The DAG campaignTargeting is paused",)]
+    assert rows(db, "SELECT kind, recipient_email, subject, error FROM campaign.notification") == [
+        ("workflow_blocked", "olga@example.com", "Workflow 'Targeting of Catalog' cannot go on in campaign 'Loyalty'",
+         None)
+    ]  # fmt: skip
+    before = snapshot(db)
+    run_workflow("operationMgt", NOW + HOUR)
+    assert changed_tables(before, snapshot(db)) == {}
+    del airflow.troubles["campaignTargeting"]
+    run_workflow("operationMgt", NOW + HOUR)
+    assert rows(db, WORKFLOWS) == [("catalog_targeting_1", "running", None)]
+    airflow.runs["campaign__catalog_targeting_1"] = "failed"
+    run_workflow("operationMgt", NOW + HOUR)
+    assert rows(db, WORKFLOWS) == [("catalog_targeting_1", "failed", "The run failed.")]
+    assert airflow.started == ["catalog_targeting_1"]
+
+
 def test_refused_or_vanished_run_fails_the_workflow(
     db: psycopg.Connection[Any],
     factory: Factory,
@@ -449,7 +483,7 @@ def test_queue_goes_by_severity_then_age_and_is_limited_per_campaign(
     workflow("o1", campaign_id=other)
     workflow("nobody's", campaign_id=None)
     run_workflow("operationMgt", NOW)
-    assert airflow.started == ["p1", "c1", "p2", "o1", "nobody_s~9"]
+    assert airflow.started == ["c1", "o1", "nobody_s~9", "p2", "p1"]
     run_workflow("operationMgt", NOW)
     assert len(airflow.started) == 5
     airflow.runs["campaign__c1"] = "failed"
@@ -457,7 +491,7 @@ def test_queue_goes_by_severity_then_age_and_is_limited_per_campaign(
     assert airflow.started[5:] == ["n2"]
     airflow.runs |= {"campaign__p1": "success", "campaign__p2": "success"}
     run_workflow("operationMgt", NOW + HOUR)
-    assert airflow.started[6:] == ["n1", "future"]
+    assert airflow.started[6:] == ["future", "n1"]
     # A DAG that is missing takes no place from the others.
     airflow.troubles["gone"] = DagRunError("There is no DAG gone")
     for name in ("g1", "g2", "g3"):

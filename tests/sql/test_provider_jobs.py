@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from campaign import dag_runs
+from campaign.folders import ObjectStorageFolder
 from campaign.mail import MailServerAwayError
 from campaign.migrate import migrate
 from tests.conftest import Workflow
@@ -556,6 +557,69 @@ def test_file_extracted_again_replaces_the_jobs_of_the_old_one(
     assert f"It replaces delivery-{delivery}-1.csv, which must not be used any more." in text
 
 
+@pytest.fixture
+def without_room_for_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full when the file is there and its manifest is not."""
+    opened = ObjectStorageFolder.open
+
+    def refuse(folder: ObjectStorageFolder, name: str, mode: str) -> Any:
+        if mode == "wb" and "manifest" in name:
+            raise OSError(28, "No space left on device", name)
+        return opened(folder, name, mode)
+
+    monkeypatch.setattr(ObjectStorageFolder, "open", refuse)
+
+
+@pytest.mark.usefixtures("without_room_for_manifests")
+def test_router_that_may_have_the_file_is_told_of_the_cancellation(
+    case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer
+) -> None:
+    provider = {"storage_url": f"file://{router}", "email": "desk@printers.example"}
+    delivery = case.delivery(case.service(provider=provider, with_manifest=True))
+    run_workflow("providerMgt", AS_OF)
+    [(_, _, status, destination)] = case.jobs("status", "destination")
+    assert (status, [path.name for path in router.iterdir()]) == ("pending", [f"delivery-{delivery}-1.csv"])
+    assert destination == f"file://{router}/delivery-{delivery}-1.csv"
+    case.db.execute("SELECT set_config('campaign.as_of', %s, false)", [AS_OF.isoformat()])
+    case.db.execute("SELECT campaign.cancel_delivery(%s, 'a mistake')", [delivery])
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert [to for to, _ in mail_server.messages] == ["desk@printers.example"]
+
+
+@pytest.mark.usefixtures("without_room_for_manifests")
+def test_mail_names_an_earlier_file_that_may_be_there(
+    case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer
+) -> None:
+    service = case.service(
+        provider={"storage_url": f"file://{router}"}, notification_emails=["a@b.example"], with_manifest=True
+    )
+    delivery = case.delivery(service)
+    run_workflow("providerMgt", AS_OF)
+    case.extract(delivery, b"name\nEve\n")
+    case.db.execute("UPDATE campaign.service SET with_manifest = false")
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    [(_, mail)] = mail_server.messages
+    text = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert f"It replaces delivery-{delivery}-1.csv, which must not be used any more." in text
+
+
+@pytest.mark.parametrize("trouble", ["away", "taken"])
+def test_router_that_never_got_the_file_is_not_told_of_the_cancellation(
+    case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer, trouble: str
+) -> None:
+    """One that was not there, or that has another file of the name, which it must not remove."""
+    url = f"file://{router}/gone" if trouble == "away" else f"file://{router}"
+    delivery = case.delivery(case.service(provider={"storage_url": url, "email": "desk@printers.example"}))
+    (router / f"delivery-{delivery}-1.csv").write_bytes(b"of another")
+    run_workflow("providerMgt", AS_OF)
+    assert case.jobs("status", "destination")[0][2:] == ("pending" if trouble == "away" else "failed", None)
+    mail_server.reset()
+    case.db.execute("SELECT set_config('campaign.as_of', %s, false)", [AS_OF.isoformat()])
+    case.db.execute("SELECT campaign.cancel_delivery(%s, 'a mistake')", [delivery])
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert mail_server.messages == []
+
+
 def test_service_changed_before_the_jobs_were_done(
     case: ProviderCase, run_workflow: Workflow, router: Path, mail_server: MailServer
 ) -> None:
@@ -635,7 +699,7 @@ def test_file_that_arrived_while_its_delivery_was_canceled_is_recorded_and_recal
     [(file_id,)] = case.db.execute("SELECT id FROM campaign.extraction_file").fetchall()
     job = factory.insert(
         "provider_job", delivery_id=delivery, service_id=service, extraction_file_id=file_id,
-        kind="transfer", status="running", tries=1,
+        kind="transfer", status="running", tries=1, destination=f"file://{router}/delivery-{delivery}-1.csv",
     )  # fmt: skip
     case.db.execute("SELECT set_config('campaign.as_of', %s, false)", [AS_OF.isoformat()])
     case.db.execute("SELECT campaign.cancel_delivery(%s, 'a mistake')", [delivery])

@@ -132,6 +132,28 @@ def test_a_day_as_until_is_meant_whole(db: psycopg.Connection[Any]) -> None:
         assert len(starts(db, f"FREQ=DAILY;UNTIL={until}", "Europe/Paris", first)) == count, until
 
 
+@pytest.mark.parametrize(
+    ("zone", "first", "until", "last"),
+    [
+        # Clocks go back: 02:30 comes at 00:30 UTC, and a quarter past two comes again after it.
+        ("Europe/Berlin", "2026-10-24T00:30Z", "20261025T011500Z", "2026-10-25T00:30Z"),
+        ("Europe/Berlin", "2026-10-24T00:30Z", "20261025T003000Z", "2026-10-25T00:30Z"),
+        ("Europe/Berlin", "2026-10-24T00:30Z", "20261025T002959Z", "2026-10-24T00:30Z"),
+        ("America/New_York", "2026-10-31T05:30Z", "20261101T060000Z", "2026-11-01T05:30Z"),
+        ("Australia/Lord_Howe", "2026-04-03T14:45Z", "20260404T150000Z", "2026-04-04T14:45Z"),
+        # Clocks go forward: 02:30 does not exist, and comes as 03:30.
+        ("Europe/Berlin", "2026-03-28T01:30Z", "20260329T010000Z", "2026-03-28T01:30Z"),
+        ("Europe/Berlin", "2026-03-28T01:30Z", "20260329T013000Z", "2026-03-29T01:30Z"),
+    ],
+)
+def test_until_in_utc_is_a_moment_whatever_clocks_show(
+    db: psycopg.Connection[Any], zone: str, first: str, until: str, last: str
+) -> None:
+    made = starts(db, f"FREQ=DAILY;UNTIL={until}", zone, datetime.fromisoformat(first))
+    assert made[-1] == datetime.fromisoformat(last)
+    assert made == starts(db, f"FREQ=DAILY;COUNT={len(made)}", zone, datetime.fromisoformat(first))
+
+
 def test_first_start_in_the_second_of_two_hours_is_itself(db: psycopg.Connection[Any]) -> None:
     first = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
     assert starts(db, "FREQ=DAILY;COUNT=1", "Europe/Paris", first) == [first]

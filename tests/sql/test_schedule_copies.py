@@ -330,3 +330,59 @@ def test_campaign_without_a_duration_lasts_as_long_as_its_template(
         ("Plain - #3", "started", START + DAY, START + 4 * DAY),
     ]
     assert rows(db, "SELECT status FROM campaign.campaign WHERE is_template") == [("being_edited",)]
+
+
+def test_periodic_campaign_is_a_template_whoever_enters_it(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    run_workflow: Workflow,
+    airflow: Airflow,  # noqa: F811
+) -> None:
+    campaign = factory.campaign(
+        internal_name="plain", label="Plain", kind="periodic", starts_at=PATTERN, ends_at=PATTERN + 3 * DAY,
+        time_zone="Europe/Paris", recurrence="FREQ=MONTHLY;BYDAY=1MO", missed_starts="latest",
+    )  # fmt: skip
+    later = factory.campaign(internal_name="later", label="Later", starts_at=START + 30 * DAY)
+    db.execute("UPDATE campaign.campaign SET kind = 'periodic' WHERE id = %s", [later])
+    # Its own dates are over; the series goes on.
+    run_workflow("operationMgt", START - 5 * DAY)
+    run_workflow("operationMgt", START)
+    query = "SELECT id, is_template, status FROM campaign.campaign WHERE kind = 'periodic' ORDER BY id"
+    assert rows(db, query) == [(campaign, True, "being_edited"), (later, True, "being_edited")]
+    query = "SELECT label, is_template, starts_at FROM campaign.campaign WHERE kind = 'unique' ORDER BY id"
+    assert rows(db, query) == [("Plain - #1", False, PATTERN), ("Plain - #2", False, START)]
+
+
+def test_what_would_end_before_its_start_when_clocks_change_ends_with_it(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    run_workflow: Workflow,
+    airflow: Airflow,  # noqa: F811
+) -> None:
+    first = datetime(2026, 3, 1, 1, 30, tzinfo=UTC)
+    # On 29 March ten to three in Paris comes as ten to four, after ten past three.
+    spring = factory.campaign(
+        internal_name="spring", label="Spring", kind="periodic", is_template=True, starts_at=first,
+        ends_at=first + HOUR / 2, time_zone="Europe/Paris",
+    )  # fmt: skip
+    factory.insert(
+        "task", internal_name="night", label="Night", campaign_id=spring, starts_at=first + 27 * DAY + HOUR / 3,
+        ends_at=first + 27 * DAY + 2 * HOUR / 3,
+    )  # fmt: skip
+    factory.insert("campaign_schedule", campaign_id=spring, starts_at=first + DAY)
+    # On 25 October 02:30 comes twice; the second of them, and a quarter of an hour after the first.
+    autumn = factory.campaign(
+        internal_name="autumn", label="Autumn", kind="periodic", is_template=True, starts_at=first,
+        duration="15 minutes", time_zone="Europe/Paris",
+    )  # fmt: skip
+    twice = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+    factory.insert("campaign_schedule", campaign_id=autumn, starts_at=twice)
+    run_workflow("operationMgt", first + DAY)
+    run_workflow("operationMgt", twice)
+    (task,) = rows(db, "SELECT starts_at, ends_at FROM campaign.task WHERE internal_name = 'night_1'")
+    assert task[0] == task[1]
+    query = "SELECT label, starts_at, ends_at FROM campaign.campaign WHERE template_id IS NOT NULL ORDER BY id"
+    assert rows(db, query) == [
+        ("Spring - #1", first + DAY, first + DAY + HOUR / 2),
+        ("Autumn - #1", twice, twice),
+    ]

@@ -402,6 +402,23 @@ def test_preview_shows_the_next_lines_and_how_many_there_will_be(
         ), rule  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("missed_starts", "days"), [("run_all", [0, 1, 2, 3, 4]), ("latest", [2, 3, 4, 5, 6]), ("skip", [3, 4, 5, 6, 7])]
+)
+def test_preview_of_a_rule_that_began_in_the_past_shows_what_will_be_made(
+    db: psycopg.Connection[Any], factory: Factory, run_workflow: Workflow, airflow: Airflow,  # noqa: F811
+    missed_starts: str, days: list[int],
+) -> None:  # fmt: skip
+    campaign = recurring(factory, missed_starts=missed_starts, create_in_advance=2 * DAY)
+    now = FIRST + 2 * DAY + 3 * HOUR
+    db.execute("SELECT set_config('campaign.as_of', %s, false)", [now.isoformat()])
+    preview = db.execute("SELECT starts_at FROM campaign.preview_recurrence(%s, 5)", [campaign]).fetchall()
+    assert [(start - FIRST).days for (start,) in preview] == days
+    run_workflow("operationMgt", now)
+    made = [start for start, label, is_skipped in rows(db, LINES) if label and not is_skipped]
+    assert made == [start for (start,) in preview if start <= now + 2 * DAY]
+
+
 def test_canceled_workflow_leaves_its_delivery_to_a_person(
     db: psycopg.Connection[Any],
     factory: Factory,

@@ -1,5 +1,6 @@
--- What became of workflows: started, blocked (their DAG is missing or paused), finished, failed. A failed
--- one fails its delivery, and the people in charge of the campaign are told, with a link to the run.
+-- What became of workflows: started, blocked (their DAG is missing or paused, before or after their start),
+-- finished, failed. A failed one fails its delivery, and the people in charge of the campaign are told, with a link
+-- to the run. One that is blocked is back in the queue: its run is found there when its DAG can run again.
 -- Grain: one row per outcome, that is per workflow.
 -- Rerun: a workflow takes an outcome only from a status that it can come from, and a blocked one that is
 -- blocked for the same reason is left alone.
@@ -17,6 +18,7 @@ judged AS (
     SELECT
         workflow.id,
         delivery.id AS delivery_id,
+        workflow.status = 'running' AS is_started,
         CASE
             WHEN
                 outcome.outcome = 'finished'
@@ -56,15 +58,18 @@ changed AS (
         AND (
             (judged.outcome = 'started' AND workflow.status = 'queued')
             OR (
-                judged.outcome = 'blocked' AND workflow.status = 'queued'
-                AND workflow.failure IS DISTINCT FROM judged.reason
+                judged.outcome = 'blocked'
+                AND (
+                    workflow.status = 'running'
+                    OR (workflow.status = 'queued' AND workflow.failure IS DISTINCT FROM judged.reason)
+                )
             )
             OR (judged.outcome = 'finished' AND workflow.status = 'running')
             OR (judged.outcome = 'failed' AND workflow.status IN ('queued', 'running'))
         )
     RETURNING
         workflow.id, workflow.internal_name, workflow.label, workflow.campaign_id, workflow.delivery_id,
-        workflow.dag_id, workflow.run_id, workflow.failure, judged.outcome,
+        workflow.dag_id, workflow.run_id, workflow.failure, judged.outcome, judged.is_started,
         campaign.workflow_run_url(workflow.dag_id, workflow.run_id) AS url
 ),
 
@@ -99,7 +104,11 @@ written AS (
             WHEN 'started' THEN format('Workflow %%s was started: %%s', changed.internal_name, changed.url)
             WHEN
                 'blocked'
-                THEN format('Workflow %%s cannot start: %%s', changed.internal_name, changed.failure)
+                THEN
+                    format(
+                        'Workflow %%s cannot %%s: %%s', changed.internal_name,
+                        CASE WHEN changed.is_started THEN 'go on' ELSE 'start' END, changed.failure
+                    )
             WHEN 'finished' THEN format('Workflow %%s finished.', changed.internal_name)
             ELSE
                 format(
@@ -129,6 +138,7 @@ told AS (
             'campaign', campaign.label,
             'delivery', delivery.label,
             'reason', changed.failure,
+            'is_started', changed.is_started,
             'run_url', changed.url
         ) AS facts,
         changed.delivery_id,

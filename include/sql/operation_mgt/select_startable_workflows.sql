@@ -43,4 +43,4 @@ SELECT
 FROM queue
 LEFT JOIN running ON queue.campaign_id IS NOT DISTINCT FROM running.campaign_id
 WHERE queue.place <= campaign.whole_setting('workflows_at_once', 10) - coalesce(running.workflow_count, 0)
-ORDER BY queue.id;
+ORDER BY queue.place, queue.id;

@@ -210,13 +210,17 @@ new_campaign AS (
         'follows_template', FALSE,
         'status', 'being_edited',
         'starts_at', served.starts_at,
-        'ends_at', CASE
-            WHEN source.duration IS NOT NULL
-                THEN campaign.first_moment(
-                    (served.starts_at AT TIME ZONE source.time_zone) + source.duration, source.time_zone
-                )
-            ELSE campaign.shifted(source.ends_at, source.starts_at, served.starts_at, source.time_zone)
-        END,
+        -- When clocks change between the two, an end could come before its start.
+        'ends_at', greatest(
+            CASE
+                WHEN source.duration IS NOT NULL
+                    THEN campaign.first_moment(
+                        (served.starts_at AT TIME ZONE source.time_zone) + source.duration, source.time_zone
+                    )
+                ELSE campaign.shifted(source.ends_at, source.starts_at, served.starts_at, source.time_zone)
+            END,
+            CASE WHEN num_nonnulls(source.duration, source.ends_at) > 0 THEN served.starts_at END
+        ),
         'recurrence', NULL,
         'real_cost', NULL,
         'calculated_cost', NULL,
@@ -488,8 +492,14 @@ new_task AS (
         'starts_at', campaign.shifted(
             source.starts_at, served.pattern_starts_at, served.starts_at, served.time_zone
         ),
-        'ends_at', campaign.shifted(
-            source.ends_at, served.pattern_starts_at, served.starts_at, served.time_zone
+        'ends_at', greatest(
+            campaign.shifted(source.ends_at, served.pattern_starts_at, served.starts_at, served.time_zone),
+            CASE
+                WHEN source.ends_at IS NOT NULL
+                    THEN campaign.shifted(
+                        source.starts_at, served.pattern_starts_at, served.starts_at, served.time_zone
+                    )
+            END
         ),
         'days_completed', 0,
         'finished_at', NULL,

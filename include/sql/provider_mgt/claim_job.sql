@@ -22,6 +22,7 @@ RETURNING
     job.id AS job_id,
     job.tries,
     job.run_id,
+    job.destination,
     job.tries - job.tries_before > campaign.job_tries() AS is_beyond_its_tries,
     (
         SELECT service.post_processing_dag_id

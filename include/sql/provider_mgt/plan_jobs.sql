@@ -11,23 +11,7 @@ WITH stopped AS (
     SET
         status = 'canceled',
         next_try_at = NULL,
-        -- What was cut off in the middle may have been done all the same: the router may have the file, the DAG
-        -- run may be under way.
-        destination = CASE
-            WHEN job.kind = 'transfer' AND job.status = 'running'
-                THEN
-                    coalesce(
-                        job.destination,
-                        (
-                            SELECT concat_ws('/', rtrim(provider.storage_url, '/'), file.file_name)
-                            FROM campaign.service AS service
-                            INNER JOIN campaign.provider AS provider ON service.provider_id = provider.id
-                            LEFT JOIN campaign.extraction_file AS file ON file.id = job.extraction_file_id
-                            WHERE service.id = job.service_id
-                        )
-                    )
-            ELSE job.destination
-        END,
+        -- What was cut off in the middle may be under way all the same.
         run_started_at = CASE
             WHEN job.kind = 'post_processing' AND job.status = 'running'
                 THEN coalesce(job.run_started_at, %(as_of)s::timestamptz)

@@ -99,7 +99,7 @@ LANGUAGE sql STABLE AS $$
                 'url', file.url
             )
         END,
-        -- An earlier file of the delivery that the provider already has, and must not use.
+        -- An earlier file of the delivery that the provider has, or may have, and must not use.
         'replaces', (
             SELECT earlier_file.file_name
             FROM campaign.provider_job AS earlier
@@ -107,7 +107,7 @@ LANGUAGE sql STABLE AS $$
             WHERE
                 earlier.delivery_id = delivery.id
                 AND earlier.kind = 'transfer'
-                AND earlier.status = 'done'
+                AND (earlier.status = 'done' OR earlier.destination IS NOT NULL)
                 AND earlier_file.status = 'superseded'
             ORDER BY earlier_file.version DESC
             LIMIT 1

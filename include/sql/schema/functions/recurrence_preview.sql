@@ -101,18 +101,45 @@ LANGUAGE sql STABLE AS $$
             AND line.starts_at <= repeating.series_ends_at
     ),
 
+    -- How far the rule has been made into lines. Of one that no run has seen yet, past starts were missed: they are
+    -- made, as far as they will not be skipped.
+    made AS (
+        SELECT
+            CASE
+                WHEN
+                    EXISTS (
+                        SELECT 1 FROM campaign.recurrence_plan AS plan WHERE plan.campaign_id = repeating.id
+                    )
+                    THEN campaign.moment()
+                WHEN repeating.missed_starts = 'run_all' THEN '-infinity'
+                WHEN repeating.missed_starts = 'latest' THEN least(
+                    (
+                        SELECT max(missed.at) - interval '1 second'
+                        FROM campaign.recurrence_starts(
+                            repeating.recurrence, repeating.time_zone, repeating.starts_at, '-infinity',
+                            least(campaign.moment(), repeating.series_ends_at)
+                        ) AS missed (at)
+                    ),
+                    campaign.moment() - campaign.missed_after()
+                )
+                ELSE campaign.moment() - campaign.missed_after()
+            END AS until
+        FROM repeating
+        WHERE
+            num_nulls(repeating.recurrence, repeating.starts_at) = 0
+            AND campaign.recurrence_problem(repeating.recurrence) IS NULL
+    ),
+
     -- As many more as may be left when those that stand in the schedule already are taken out.
     coming AS (
         SELECT starts.at AS starts_at, TRUE AS from_rule
         FROM repeating
+        CROSS JOIN made
         CROSS JOIN LATERAL campaign.next_starts(
-            repeating.recurrence, repeating.time_zone, repeating.starts_at, campaign.moment(),
+            repeating.recurrence, repeating.time_zone, repeating.starts_at, made.until,
             nullif(repeating.series_ends_at, 'infinity'),
             $2 + (SELECT count(*) FROM campaign.campaign_schedule AS line WHERE line.campaign_id = $1)
         ) AS starts (at)
-        WHERE
-            num_nulls(repeating.recurrence, repeating.starts_at) = 0
-            AND campaign.recurrence_problem(repeating.recurrence) IS NULL
     ),
 
     lines AS (

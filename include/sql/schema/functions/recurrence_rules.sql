@@ -231,10 +231,14 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 20 AS $$
             coalesce((parts ->> 'BYSECOND')::integer, extract(SECOND FROM first_local)::integer) AS second,
             string_to_array(parts ->> 'BYSETPOS', ',')::integer[] AS positions,
             (parts ->> 'COUNT')::bigint AS line_count,
-            -- A day as UNTIL is meant whole.
+            -- In UTC it is a moment, which local times cannot tell when clocks go back.
             CASE
                 WHEN parts ->> 'UNTIL' ~ 'Z$'
-                    THEN replace(rtrim(parts ->> 'UNTIL', 'Z'), 'T', ' ')::timestamp AT TIME ZONE 'UTC' AT TIME ZONE $2
+                    THEN replace(rtrim(parts ->> 'UNTIL', 'Z'), 'T', ' ')::timestamp AT TIME ZONE 'UTC'
+            END AS until_at,
+            -- A day as UNTIL is meant whole.
+            CASE
+                WHEN parts ->> 'UNTIL' ~ 'Z$' THEN NULL
                 WHEN parts ->> 'UNTIL' ~ 'T' THEN replace(parts ->> 'UNTIL', 'T', ' ')::timestamp
                 ELSE (parts ->> 'UNTIL')::date + time '23:59:59'
             END AS until_local
@@ -254,7 +258,7 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 20 AS $$
                 END
             )::date - 7 AS from_day,
             (
-                least(rule.until_local, ($5 AT TIME ZONE $2) + interval '1 day')
+                least(rule.until_local, (least(rule.until_at, $5) AT TIME ZONE $2) + interval '1 day')
                 + CASE
                     WHEN rule.positions IS NULL THEN interval '0'
                     WHEN rule.freq = 'YEARLY' THEN interval '1 year'
@@ -393,7 +397,7 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 20 AS $$
     WHERE
         (rule.line_count IS NULL OR counted.number <= rule.line_count)
         AND (rule.until_local IS NULL OR counted.local_start <= rule.until_local)
-        AND start.at > $4 AND start.at <= $5
+        AND start.at > $4 AND start.at <= least(rule.until_at, $5)
     ORDER BY start.at
 $$;
 

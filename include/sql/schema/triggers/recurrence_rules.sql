@@ -1,5 +1,5 @@
 -- A rule that cannot be used is refused where it is entered, and a served schedule line stays on record: without
--- it, the rule would make the line again, and it would be served twice.
+-- it, the rule would make the line again, and it would be served twice. A periodic campaign is a template.
 
 CREATE OR REPLACE FUNCTION campaign.check_recurrence() RETURNS trigger
 LANGUAGE plpgsql AS $$
@@ -20,6 +20,19 @@ FOR EACH ROW WHEN (NEW.recurrence IS NOT NULL) EXECUTE FUNCTION campaign.check_r
 CREATE OR REPLACE TRIGGER check_recurrence BEFORE UPDATE OF recurrence ON campaign.campaign
 FOR EACH ROW WHEN (NEW.recurrence IS NOT NULL AND NEW.recurrence IS DISTINCT FROM OLD.recurrence)
 EXECUTE FUNCTION campaign.check_recurrence();
+
+-- It lives by what is made from it: on its own dates it neither starts nor ends, and nobody pays for it.
+CREATE OR REPLACE FUNCTION campaign.make_periodic_a_template() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.is_template := TRUE;
+    RETURN NEW;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER make_periodic_a_template BEFORE INSERT OR UPDATE OF kind, is_template ON campaign.campaign
+FOR EACH ROW WHEN (NEW.kind = 'periodic' AND NOT NEW.is_template)
+EXECUTE FUNCTION campaign.make_periodic_a_template();
 
 CREATE OR REPLACE FUNCTION campaign.keep_served_line() RETURNS trigger
 LANGUAGE plpgsql AS $$
