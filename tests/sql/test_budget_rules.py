@@ -296,6 +296,21 @@ def test_count_past_the_last_threshold_is_an_error_with_names(world, run_workflo
     assert (world.cost("delivery", "d"), world.cost("campaign", "loyalty")) == (None, 0)
 
 
+def test_cost_that_is_more_than_can_be_right_is_an_error_and_stops_no_other(world, run_workflow):
+    world.cost_type("mistyped", category="Paper", basis="per_message", method="linear", amount=1_000_000_000)
+    world.analysed("d", "mistyped", messages=20_000_000, at=moment("01 00:00"))
+    world.analysed("other", "piece", messages=100, at=moment("01 00:00"))
+    run_workflow("budgetMgt", moment("02 00:00"))
+    assert journal(world) == [
+        "The cost of delivery 'd' (d) cannot be calculated: its cost by 'Paper - mistyped' is more than can be right, "
+        "20000000 × 1000000000.00 = 20000000000000000.00: correct the cost structure, or what it counts."
+    ]
+    assert (world.cost("delivery", "d"), world.cost("delivery", "other")) == (None, D("12.43"))
+    world.set("cost_structure", "mistyped structure", amount=1)
+    run_workflow("budgetMgt", moment("03 00:00"))
+    assert world.cost("delivery", "d") == D("20000000.00")
+
+
 def test_required_category_without_selection_is_an_error(world, run_workflow):
     world.cost_type("stamp", category="Stamps", selection_required=True, basis="fixed", amount=1)
     world.analysed("d", "piece", messages=1, at=moment("01 00:00"))
@@ -484,6 +499,17 @@ def test_element_due_later_is_seen_without_an_edit(world, run_workflow):
     assert world.cost("delivery", "d") == 3
     run_workflow("budgetMgt", moment("06 00:00"))
     assert world.cost("delivery", "d") == 50
+
+
+def test_sums_that_come_to_nothing_go(world, run_workflow):
+    world.delivery("d", provisional_cost=100)
+    world.task("t", program_id="program", provisional_cost=30)
+    run_workflow("budgetMgt", moment("01 00:00"))
+    world.named("budget", "other", allocated=1)
+    for table, name in (("delivery", "d"), ("task", "t")):
+        world.set(table, name, budget_id="other")
+    run_workflow("budgetMgt", moment("02 00:00"))
+    assert world.rows("SELECT DISTINCT budget_id FROM campaign.budget_charge") == [(world.ids["other"],)]
 
 
 def test_linked_budgets_are_consolidated_at_any_depth(world, run_workflow):

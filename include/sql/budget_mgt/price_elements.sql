@@ -1,7 +1,7 @@
 -- Price the elements that are to be split: one item per cost type that counts for them, and one per surcharge.
 --
 -- Fills the work tables tariff (the cost structures as they are now) and new_item. An item whose amount is null
--- cannot be calculated. Rerun: reads only.
+-- cannot be calculated; when it has an explanation nevertheless, it is too much. Rerun: reads only.
 
 -- Of a structure, the upper bounds of its bands, and for each band (one, where it has none): a count n in it costs
 -- base + unit * (n - above), and before, n - above, and after say so.
@@ -258,7 +258,8 @@ priced AS (
 rounded AS (
     SELECT
         priced.*,
-        round(priced.exact, priced.decimals) AS amount
+        -- More is taken for a mistake, before it is too much for the totals.
+        CASE WHEN priced.exact < 1e13 THEN round(priced.exact, priced.decimals) END AS amount
     FROM priced
     OFFSET 0  -- noqa: AM09
 )
@@ -288,7 +289,7 @@ SELECT
     END
     || CASE
         WHEN rounded.amount = rounded.exact THEN ' = ' || rounded.amount
-        ELSE ' = ' || campaign.plain_amount(round(rounded.exact, 10)) || ', rounded ' || rounded.amount
+        ELSE concat(' = ', campaign.plain_amount(round(rounded.exact, 10)), ', rounded ' || rounded.amount)
     END AS explanation,
     rounded.expense_category_id,
     rounded.surcharge,

@@ -13,6 +13,11 @@ WITH found AS (
                     'enter one, or select another cost type.',
                     category.label, cost_type.label, service.label
                 )
+            WHEN new_item.explanation IS NOT NULL
+                THEN format(
+                    'its cost by ''%%s'' is more than can be right, %%s: correct the cost structure, or what it counts.',
+                    coalesce(structure.label, category.label || ' - ' || cost_type.label), new_item.explanation
+                )
             ELSE format(
                 '%%s messages are more than the last threshold of the cost structure ''%%s'', '
                 'which has no amount beyond it: enter that amount, or another threshold.',
