@@ -15,7 +15,8 @@ WITH found AS (
                 )
             WHEN new_item.explanation IS NOT NULL
                 THEN format(
-                    'its cost by ''%%s'' is more than can be right, %%s: correct the cost structure, or what it counts.',
+                    'its cost by ''%%s'' is more than can be right, %%s: '
+                    'correct the cost structure, or what it counts.',
                     coalesce(structure.label, category.label || ' - ' || cost_type.label), new_item.explanation
                 )
             ELSE format(
