@@ -9,7 +9,7 @@ an order is entered (the database says so), and every hour at five past as a saf
 with its own date, at most an hour after midnight of the instance's zone (setting `time_zone`).
 
 **Reads** `delivery`, `delivery_cost`, `cost_type`, `stock`, `stock_line`, `stock_order`, and the queues
-`stock_delivery_queue` and `stock_line_queue`, where triggers note what changed.
+`stock_delivery_queue`, `stock_selection_queue` and `stock_line_queue`, where triggers note what changed.
 **Writes** `stock_order.received_at`, `stock_consumption`, `stock_balance` (seen as `stock_position`),
 `stock_history`, `notification`, `journal`.
 

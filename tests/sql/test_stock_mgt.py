@@ -106,12 +106,17 @@ class TestConsumption:
             "UPDATE campaign.cost_type SET selected_by_default = false",
             "INSERT INTO campaign.cost_type (cost_category_id, label, stock_line_id, selected_by_default) "
             "SELECT cost_category_id, 'Default', stock_line_id, true FROM campaign.cost_type",
+            "UPDATE campaign.cost_type SET stock_line_id = NULL WHERE selected_by_default",
+            "UPDATE campaign.cost_type SET stock_line_id = (SELECT id FROM campaign.stock_line), units_per_message = 3 "
+            "WHERE selected_by_default",
+            "UPDATE campaign.cost_category SET channel = 'sms'",
+            "UPDATE campaign.delivery SET channel = 'sms', started_at = extracted_at",
             "UPDATE campaign.delivery SET service_id = NULL",
         ):
             db.execute(change)
             run_workflow("stockMgt", NOON)
             consumed.append(house.scalar("SELECT consumed FROM campaign.stock_position"))
-        assert consumed == [0, 200, 0, 100, 0]
+        assert consumed == [0, 200, 0, 100, 0, 300, 0, 300, 0]
 
     def test_extracted_file_takes_messages_times_units(self, house: Warehouse, run_workflow: Workflow) -> None:
         envelopes, paper = house.line("envelopes"), house.line("paper", 40_000)
@@ -166,6 +171,27 @@ class TestConsumption:
             "The consumption of the stock line 'Paper' (Warehouse) by the delivery 'Catalog' went "
             "from 300 to 200: 200 messages, 1 each.",
         ]
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            "status = 'being_edited', message_count = NULL",
+            "status = 'failed', failed_from = 'targeting_pending', failure = 'No memory'",
+            "status = 'failed', failed_from = 'extraction_pending', failure = 'No disk'",
+        ],
+    )
+    def test_what_it_was_extracted_with_stands_until_it_is_extracted_again(
+        self, house: Warehouse, run_workflow: Workflow, state: str
+    ) -> None:
+        line = house.line("paper")
+        delivery = house.delivery(house.uses(line))
+        house.extract(delivery, 300, NOON)
+        house.db.execute(
+            f"UPDATE campaign.delivery SET message_count = 7, status = 'targeting_pending' WHERE id = {delivery}"
+        )
+        house.db.execute(f"UPDATE campaign.delivery SET {state} WHERE id = {delivery}")
+        run_workflow("stockMgt", NOON + HOUR)
+        assert house.consumption() == [(delivery, line, 300, 300, NOON)]
 
     @pytest.mark.parametrize("given", [NOON + HOUR, None], ids=["with its moment", "at the moment of the update"])
     def test_canceled_before_it_left(self, house: Warehouse, run_workflow: Workflow, given: datetime | None) -> None:
@@ -856,3 +882,49 @@ class TestConcurrency:
         assert house.position(line) == (5, 950, 0, 55, "low")
         assert house.told() == [("stock_alert", "kim@example.com", "Paper", "low")]
         assert len(mail_server.messages) == 1
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ("INSERT INTO campaign.delivery_cost (delivery_id, cost_type_id) VALUES ({delivery}, {more})", 110),
+            ("DELETE FROM campaign.delivery_cost WHERE delivery_id = {delivery}", 0),
+            ("UPDATE campaign.cost_type SET units_per_message = 3 WHERE id = {own}", 30),
+            ("UPDATE campaign.cost_type SET stock_line_id = NULL WHERE id = {own}", 0),
+            ("UPDATE campaign.cost_type SET selected_by_default = true WHERE id = {default}", 80),
+            (
+                "INSERT INTO campaign.cost_type (cost_category_id, label, stock_line_id, selected_by_default) "
+                "SELECT cost_category_id, 'New', stock_line_id, true FROM campaign.cost_type WHERE id = {default}",
+                20,
+            ),
+        ],
+    )
+    def test_other_use_of_stock_that_commits_after_the_file_left_is_not_missed(
+        self, house: Warehouse, factory: Factory, dsn: str, run_workflow: Workflow, change: str, expected: int
+    ) -> None:
+        """Whoever changes it cannot see that the file leaves meanwhile, nor the run what is being changed."""
+        line = house.line("paper")
+        own, more, default = house.uses(line), house.uses(line, 10), house.uses(line, 7)
+        service = house.scalar("SELECT service_id FROM campaign.cost_category")
+        category = factory.insert("cost_category", service_id=service, label="Ink", channel="direct_mail")
+        house.db.execute("UPDATE campaign.cost_type SET cost_category_id = %s WHERE id = %s", [category, default])
+        delivery = house.delivery(own, service_id=service)
+        with psycopg.connect(dsn) as other:
+            other.execute(change.format(delivery=delivery, own=own, more=more, default=default))
+            house.extract(delivery, 10, NOON)
+            run_workflow("stockMgt", NOON)
+            assert house.position(line)[1] == 10
+        run_workflow("stockMgt", NOON + HOUR)
+        assert house.position(line)[1] == expected
+        assert run_workflow("stockMgt", NOON + HOUR, full=True) == NOTHING_DONE
+
+    def test_move_to_another_campaign_that_commits_late_is_not_missed(
+        self, house: Warehouse, factory: Factory, dsn: str, run_workflow: Workflow
+    ) -> None:
+        line, campaign = house.line("paper"), factory.campaign()
+        delivery = house.delivery(house.uses(line))
+        house.extract(delivery, 10, NOON)
+        with psycopg.connect(dsn) as other:
+            other.execute("UPDATE campaign.delivery SET campaign_id = %s WHERE id = %s", [campaign, delivery])
+            run_workflow("stockMgt", NOON)
+        run_workflow("stockMgt", NOON + HOUR)
+        assert house.rows("SELECT campaign_id, quantity FROM campaign.stock_campaign_consumption") == [(campaign, 10)]
+

@@ -1,8 +1,8 @@
 -- Records what deliveries consume: extracted (online: started) by the moment of the run, messages times units
 -- per message of each selected cost type that names a stock line; canceled before it left, nothing.
 -- Grain: one line per delivery and stock line, adjusted when the delivery changes.
--- Rerun: what is due is taken from the queue of changed deliveries, and a line that is as it should be is not
--- written; `full` compares all deliveries in the same way.
+-- Rerun: what is due is taken from the queues of what changed, and a line that is as it should be is not written;
+-- `full` compares all deliveries in the same way.
 
 WITH scope AS (
     SELECT (
@@ -12,21 +12,37 @@ WITH scope AS (
     ) AS campaign_id
 ),
 
-taken AS (
-    DELETE FROM campaign.stock_delivery_queue AS queue
+due AS (
+    SELECT noted.delivery_id
+    FROM campaign.stock_deliveries_to_record(%(as_of)s::timestamptz) AS noted
     WHERE
         NOT %(is_past)s::boolean
-        AND queue.due_at <= %(as_of)s::timestamptz
         AND (
             %(campaign)s::text IS NULL
             OR EXISTS (
                 SELECT 1
                 FROM campaign.delivery AS delivery
                 INNER JOIN scope ON delivery.campaign_id = scope.campaign_id
-                WHERE delivery.id = queue.delivery_id
+                WHERE delivery.id = noted.delivery_id
             )
         )
-    RETURNING queue.delivery_id
+),
+
+taken_deliveries AS (
+    DELETE FROM campaign.stock_delivery_queue AS queue
+    WHERE
+        NOT %(is_past)s::boolean
+        AND queue.due_at <= %(as_of)s::timestamptz
+        AND (
+            %(campaign)s::text IS NULL
+            OR queue.delivery_id IN (SELECT due.delivery_id FROM due)
+        )
+),
+
+-- They concern deliveries of any campaign.
+taken_selections AS (
+    DELETE FROM campaign.stock_selection_queue
+    WHERE NOT %(is_past)s::boolean AND %(campaign)s::text IS NULL
 ),
 
 computed AS (
@@ -44,7 +60,7 @@ computed AS (
             %(as_of)s::timestamptz,
             CASE
                 WHEN NOT %(full)s::boolean OR %(is_past)s::boolean
-                    THEN array(SELECT DISTINCT taken.delivery_id FROM taken)
+                    THEN array(SELECT due.delivery_id FROM due)
                 WHEN %(campaign)s::text IS NOT NULL
                     THEN array(
                         SELECT delivery.id

@@ -54,7 +54,11 @@ BEGIN
         FROM standing
         INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON standing.delivery_id = delivery_cost.delivery_id
         INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
-        WHERE cost_type.stock_line_id IS NOT NULL AND NOT standing.is_frozen
+        WHERE
+            cost_type.stock_line_id IS NOT NULL
+            AND NOT standing.is_frozen
+            -- Said again, for a join does not reach into the view: without it all selections would be read.
+            AND (deliveries IS NULL OR delivery_cost.delivery_id = ANY(deliveries))
         GROUP BY standing.delivery_id, cost_type.stock_line_id
     ),
 

@@ -14,6 +14,8 @@ CREATE OR REPLACE FUNCTION campaign.stock_position_as_of(moment timestamptz) RET
 LANGUAGE plpgsql STABLE
 SET plan_cache_mode = 'force_custom_plan' AS $$
 #variable_conflict use_column
+DECLARE
+    unrecorded CONSTANT bigint [] := ARRAY(SELECT noted.delivery_id FROM campaign.stock_deliveries_to_record() AS noted);
 BEGIN
     RETURN QUERY
     WITH arrivals AS (
@@ -50,11 +52,7 @@ BEGIN
                 consumption.delivery_id = volume.delivery_id
                 AND volume.valid_from <= moment
                 AND volume.valid_until = 'infinity'
-        WHERE NOT EXISTS (
-            SELECT 1
-            FROM campaign.stock_delivery_queue AS queue
-            WHERE queue.delivery_id = volume.delivery_id
-        )
+        WHERE volume.delivery_id <> ALL(unrecorded)
         UNION ALL
         -- What stood then and does not any more, or is not recorded yet, is computed.
         SELECT
@@ -71,8 +69,8 @@ BEGIN
                         AND volume.valid_until > moment
                         AND volume.valid_until < 'infinity'
                     UNION
-                    SELECT queue.delivery_id
-                    FROM campaign.stock_delivery_queue AS queue
+                    SELECT listed.delivery_id
+                    FROM unnest(unrecorded) AS listed (delivery_id)
                 )
             ) AS consumption
         UNION ALL

@@ -9,8 +9,8 @@ BEGIN
     WITH stated AS (
         SELECT
             written.id,
-            written.campaign_id,
-            written.status,
+            -- One that failed is where a person will send it back to.
+            coalesce(written.failed_from, written.status) AS status,
             coalesce(written.message_count, 0) AS message_count,
             CASE WHEN written.channel = 'direct_mail' THEN written.extracted_at ELSE written.started_at END
                 AS left_at,
@@ -30,7 +30,6 @@ BEGIN
     compared AS (
         SELECT
             stated.id,
-            stated.campaign_id,
             stated.status,
             stated.message_count,
             stated.left_at,
@@ -67,7 +66,7 @@ BEGIN
                     THEN compared.standing_from IS NULL AND compared.left_at < compared.canceled_from
                 WHEN compared.standing_from IS NULL THEN true
                 WHEN compared.status IN (
-                    'targeting_pending', 'target_ready', 'extraction_pending', 'extracting',
+                    'being_edited', 'targeting_pending', 'target_ready', 'extraction_pending', 'extracting',
                     'pending_confirmation', 'start_pending'
                 ) THEN compared.left_at > compared.standing_from
                 ELSE (compared.left_at, compared.message_count)
@@ -125,18 +124,7 @@ BEGIN
     SELECT
         facts.id,
         facts.valid_from
-    FROM facts
-    UNION ALL
-    -- Moved to another campaign.
-    SELECT
-        compared.id,
-        '-infinity'
-    FROM compared
-    WHERE EXISTS (
-        SELECT 1
-        FROM campaign.stock_consumption AS consumption
-        WHERE consumption.delivery_id = compared.id AND consumption.campaign_id <> compared.campaign_id
-    );
+    FROM facts;
 END
 $$;
 
@@ -178,12 +166,15 @@ DECLARE
 BEGIN
     IF cardinality(changed) > 0 THEN
         PERFORM campaign.note_delivery_volumes(changed);
-        -- Another service has other cost types that are selected by default.
+        -- Its consumption is another campaign's; another service has other cost types that are selected by default.
         INSERT INTO campaign.stock_delivery_queue (delivery_id)
         SELECT written.id
         FROM written
         INNER JOIN gone ON written.id = gone.id
-        WHERE written.id = ANY(changed) AND written.service_id IS DISTINCT FROM gone.service_id;
+        WHERE
+            written.id = ANY(changed)
+            AND (written.campaign_id, written.channel, written.service_id)
+            IS DISTINCT FROM (gone.campaign_id, gone.channel, gone.service_id);
     END IF;
     RETURN NULL;
 END
@@ -197,14 +188,14 @@ REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
 WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
 EXECUTE FUNCTION campaign.note_changed_delivery_volume();
 
--- Another cost type selected, or one taken away, after the delivery left.
+-- Another cost type selected, or one taken away. Noted of every delivery: whether it left meanwhile, in a transaction
+-- that this one does not see, is looked up when it is read.
 CREATE OR REPLACE FUNCTION campaign.note_delivery_cost_stock() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO campaign.stock_delivery_queue (delivery_id)
     SELECT DISTINCT changed.delivery_id
-    FROM changed
-    INNER JOIN campaign.delivery_volume AS volume ON changed.delivery_id = volume.delivery_id;
+    FROM changed;
     RETURN NULL;
 END
 $$;
@@ -218,22 +209,41 @@ REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.no
 CREATE OR REPLACE TRIGGER stock_note_deselected AFTER DELETE ON campaign.delivery_cost
 REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
 
--- A cost type that names another stock line, or takes another number of units: it concerns the deliveries
--- that are not finished.
+-- A cost type that names another stock line, takes another number of units, or is selected by default or not any more:
+-- it concerns the deliveries that select it, and those of its service.
+CREATE OR REPLACE FUNCTION campaign.note_default_cost_type_stock() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign.stock_selection_queue (service_id)
+    SELECT DISTINCT category.service_id
+    FROM changed
+    INNER JOIN campaign.cost_category AS category ON changed.cost_category_id = category.id
+    WHERE changed.selected_by_default AND changed.stock_line_id IS NOT NULL;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_default AFTER INSERT ON campaign.cost_type
+REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
+CREATE OR REPLACE TRIGGER stock_note_default_gone AFTER DELETE ON campaign.cost_type
+REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
+
 CREATE OR REPLACE FUNCTION campaign.note_cost_type_stock() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO campaign.stock_delivery_queue (delivery_id)
-    SELECT DISTINCT delivery.id
+    INSERT INTO campaign.stock_selection_queue (cost_type_id, service_id)
+    SELECT
+        written.id,
+        category.service_id
     FROM written
     INNER JOIN gone ON written.id = gone.id
-    INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON written.id = delivery_cost.cost_type_id
-    INNER JOIN campaign.delivery AS delivery ON delivery_cost.delivery_id = delivery.id
-    INNER JOIN campaign.delivery_volume AS volume ON delivery.id = volume.delivery_id
+    -- What a cost type leaves behind in its category are the defaults there.
+    INNER JOIN campaign.cost_category AS category
+        ON written.cost_category_id = category.id OR gone.cost_category_id = category.id
     WHERE
-        delivery.finished_at IS NULL
-        AND (written.stock_line_id, written.units_per_message)
-        IS DISTINCT FROM (gone.stock_line_id, gone.units_per_message);
+        (written.cost_category_id, written.stock_line_id, written.units_per_message, written.selected_by_default)
+        IS DISTINCT FROM
+        (gone.cost_category_id, gone.stock_line_id, gone.units_per_message, gone.selected_by_default);
     RETURN NULL;
 END
 $$;
@@ -242,30 +252,23 @@ CREATE OR REPLACE TRIGGER stock_note_units AFTER UPDATE ON campaign.cost_type
 REFERENCING OLD TABLE AS gone NEW TABLE AS written
 FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_cost_type_stock();
 
--- A cost type that is selected by default, or is not any more: it concerns the deliveries of its service.
-CREATE OR REPLACE FUNCTION campaign.note_default_cost_type_stock() RETURNS trigger
+-- A category whose defaults count for other deliveries.
+CREATE OR REPLACE FUNCTION campaign.note_cost_category_stock() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO campaign.stock_delivery_queue (delivery_id)
-    SELECT DISTINCT delivery.id
-    FROM changed
-    INNER JOIN campaign.cost_category AS category ON changed.cost_category_id = category.id
-    INNER JOIN campaign.delivery AS delivery
-        ON category.service_id = delivery.service_id AND category.channel = delivery.channel
-    INNER JOIN campaign.delivery_volume AS volume ON delivery.id = volume.delivery_id
-    WHERE changed.selected_by_default AND changed.stock_line_id IS NOT NULL AND delivery.finished_at IS NULL;
+    INSERT INTO campaign.stock_selection_queue (service_id)
+    SELECT service.id
+    FROM written
+    INNER JOIN gone ON written.id = gone.id
+    INNER JOIN campaign.service AS service ON written.service_id = service.id OR gone.service_id = service.id
+    WHERE (written.service_id, written.channel) IS DISTINCT FROM (gone.service_id, gone.channel);
     RETURN NULL;
 END
 $$;
 
-CREATE OR REPLACE TRIGGER stock_note_default AFTER INSERT ON campaign.cost_type
-REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
-CREATE OR REPLACE TRIGGER stock_note_default_new AFTER UPDATE ON campaign.cost_type
-REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
-CREATE OR REPLACE TRIGGER stock_note_default_old AFTER UPDATE ON campaign.cost_type
-REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
-CREATE OR REPLACE TRIGGER stock_note_default_gone AFTER DELETE ON campaign.cost_type
-REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_default_cost_type_stock();
+CREATE OR REPLACE TRIGGER stock_note_category AFTER UPDATE ON campaign.cost_category
+REFERENCING OLD TABLE AS gone NEW TABLE AS written
+FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_cost_category_stock();
 
 -- Lines whose ledger changed.
 CREATE OR REPLACE FUNCTION campaign.note_stock_line() RETURNS trigger
