@@ -86,6 +86,38 @@ class TestWarnings:
         delivery = house.delivery(house.uses(house.line("paper")), status="target_ready", message_count=950)
         assert self.warnings(house, delivery) == ["Stock status 'Paper (Warehouse (warehouse))' low '50'"]
 
+    def test_line_that_is_not_selected_any_more_does_not_concern_it(
+        self, house: Warehouse, run_workflow: Workflow
+    ) -> None:
+        cost_type = house.uses(house.line("paper", 2000))
+        delivery, other = house.delivery(cost_type), house.delivery(cost_type)
+        for extracted in (delivery, other):
+            house.extract(extracted, 1950, NOON)
+        run_workflow("stockMgt", NOON)
+        house.db.execute("DELETE FROM campaign.delivery_cost WHERE delivery_id = %s", [delivery])
+        assert self.warnings(house, delivery) == []
+
+    def test_computed_when_it_is_submitted_and_when_it_is_answered_and_kept_on_record_then(
+        self, house: Warehouse, factory: Factory
+    ) -> None:
+        delivery = house.delivery(house.uses(house.line("envelopes")))
+        factory.policy("extraction", staff=(house.keeper,), delivery_id=delivery)
+        house.extract(delivery, 1012, NOON)
+        approval = house.scalar("SELECT campaign.submit_approval(%s, 'extraction')", delivery)
+        seen = []
+        for change in (
+            "SELECT 1",
+            "UPDATE campaign.stock_line SET initial_quantity = 1002",
+            f"SELECT campaign.decide_approval({approval}, {house.keeper}, true)",
+            "UPDATE campaign.stock_line SET initial_quantity = 9999",
+        ):
+            house.db.execute(change)
+            seen += house.rows("SELECT status, warnings FROM campaign.approval WHERE id = %s", approval)
+        [then, now] = (
+            [f"Stock status 'Envelopes (Warehouse (warehouse))' insufficient '{units}'"] for units in (-12, -10)
+        )
+        assert seen == [("pending", then), ("pending", then), ("approved", now), ("approved", now)]
+
     def test_no_stock_no_warning(self, house: Warehouse) -> None:
         assert self.warnings(house, house.delivery(house.uses(None))) == []
         assert self.warnings(house, house.delivery()) == []
@@ -161,6 +193,26 @@ class TestForecast:
         assert self.forecast(house) == [(line, None, None, None, None)]
         house.db.execute("UPDATE campaign.delivery SET message_count = 900")
         assert self.forecast(house) == [(line, date(2026, 11, 3), None, delivery, None)]
+
+    def test_extracted_again_before_the_first_time_is_recorded_counts_once(
+        self, house: Warehouse, run_workflow: Workflow
+    ) -> None:
+        line = house.line("paper")
+        house.extract(house.delivery(house.uses(line)), 800, NOON)
+        house.db.execute("UPDATE campaign.delivery SET status = 'extraction_pending'")
+        nothing = [(line, None, None, None, None)]
+        assert self.forecast(house) == nothing
+        run_workflow("stockMgt", NOON)
+        assert self.forecast(house) == nothing
+
+    def test_order_and_its_correction_arrive_together(self, house: Warehouse) -> None:
+        lines = [house.line("paper", 200), house.line("envelopes", 200)]
+        for line in lines:
+            order = house.order(line, "2026-11-08", 1000)
+            house.order(line, "2026-11-08", -150, corrects_id=order)
+        # Of one line the order is read first, of the other its correction.
+        house.db.execute("UPDATE campaign.stock_order SET ordered_at = ordered_at WHERE id = %s", [order])
+        assert self.forecast(house) == [(line, None, None, None, None) for line in lines]
 
     @pytest.mark.parametrize(
         ("requested", "last_count", "expected"),

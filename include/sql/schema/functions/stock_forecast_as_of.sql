@@ -16,12 +16,23 @@ SET plan_cache_mode = 'force_custom_plan' AS $$
 #variable_conflict use_column
 DECLARE
     today CONSTANT date := campaign.stock_day(moment);
-    unrecorded CONSTANT bigint [] := ARRAY(
-        SELECT DISTINCT queue.delivery_id FROM campaign.stock_delivery_queue AS queue
-    );
 BEGIN
     RETURN QUERY
-    WITH planned AS (
+    -- What left since stockMgt's last run.
+    WITH unrecorded AS (
+        SELECT
+            consumption.stock_line_id,
+            consumption.delivery_id,
+            consumption.quantity,
+            coalesce(consumption.recorded_quantity, 0) AS recorded_quantity
+        FROM
+            campaign.stock_consumption_as_of(
+                'infinity',
+                ARRAY(SELECT noted.delivery_id FROM campaign.stock_deliveries_to_record() AS noted)
+            ) AS consumption
+    ),
+
+    planned AS (
         SELECT
             delivery.id,
             delivery.requested_quantity,
@@ -86,17 +97,19 @@ BEGIN
             greatest(today, stock_order.delivery_on) AS moves_on,
             0 AS place,
             NULL::bigint AS delivery_id,
-            stock_order.quantity::numeric AS quantity
+            -- Orders of a day and their corrections are one movement.
+            sum(stock_order.quantity) AS quantity
         FROM campaign.stock_order AS stock_order
         WHERE stock_order.received_at IS NULL
+        GROUP BY stock_order.stock_line_id, moves_on
         UNION ALL
         SELECT
-            consumption.stock_line_id,
+            unrecorded.stock_line_id,
             today,
             1,
-            consumption.delivery_id,
-            coalesce(consumption.recorded_quantity, 0) - consumption.quantity
-        FROM campaign.stock_consumption_as_of('infinity', unrecorded) AS consumption
+            unrecorded.delivery_id,
+            unrecorded.recorded_quantity - unrecorded.quantity
+        FROM unrecorded
         UNION ALL
         SELECT
             cost_type.stock_line_id,
@@ -104,7 +117,7 @@ BEGIN
             2,
             estimated.id,
             -- Extracted again, a delivery takes what it needs beyond what it has consumed already.
-            coalesce(max(consumption.quantity), 0)
+            coalesce(max(unrecorded.quantity), max(consumption.quantity), 0)
             - ceil(estimated.message_count * sum(cost_type.units_per_message))
         FROM estimated
         INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON estimated.id = delivery_cost.delivery_id
@@ -113,6 +126,10 @@ BEGIN
             ON
                 estimated.id = consumption.delivery_id
                 AND cost_type.stock_line_id = consumption.stock_line_id
+        LEFT OUTER JOIN unrecorded
+            ON
+                estimated.id = unrecorded.delivery_id
+                AND cost_type.stock_line_id = unrecorded.stock_line_id
         WHERE cost_type.stock_line_id IS NOT NULL AND estimated.message_count IS NOT NULL
         GROUP BY estimated.id, estimated.leaves_on, estimated.message_count, cost_type.stock_line_id
     ),

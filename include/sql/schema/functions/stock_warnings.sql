@@ -9,36 +9,28 @@ LANGUAGE plpgsql STABLE
 SET plan_cache_mode = 'force_custom_plan' AS $$
 #variable_conflict use_column
 DECLARE
+    noted CONSTANT bigint [] := ARRAY(SELECT listed.delivery_id FROM campaign.stock_deliveries_to_record() AS listed);
     unrecorded bigint [];
     concerned bigint [];
 BEGIN
-    SELECT array_agg(used.stock_line_id) INTO concerned
+    SELECT array_agg(DISTINCT cost_type.stock_line_id) INTO concerned
+    FROM campaign.delivery_selected_cost AS delivery_cost
+    INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
+    WHERE delivery_cost.delivery_id = $1 AND cost_type.stock_line_id IS NOT NULL;
+
+    SELECT array_agg(DISTINCT listed.delivery_id) INTO unrecorded
     FROM (
-        SELECT cost_type.stock_line_id
+        SELECT delivery_cost.delivery_id
         FROM campaign.delivery_selected_cost AS delivery_cost
         INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
-        WHERE delivery_cost.delivery_id = $1 AND cost_type.stock_line_id IS NOT NULL
-        UNION
-        SELECT consumption.stock_line_id
-        FROM campaign.stock_consumption AS consumption
-        WHERE consumption.delivery_id = $1 AND consumption.quantity > 0
-    ) AS used;
-
-    SELECT array_agg(DISTINCT queued.delivery_id) INTO unrecorded
-    FROM (
-        SELECT queue.delivery_id
-        FROM campaign.stock_delivery_queue AS queue
-        INNER JOIN campaign.delivery_selected_cost AS delivery_cost ON queue.delivery_id = delivery_cost.delivery_id
-        INNER JOIN campaign.cost_type AS cost_type ON delivery_cost.cost_type_id = cost_type.id
-        WHERE cost_type.stock_line_id = ANY(concerned)
+        WHERE delivery_cost.delivery_id = ANY(noted) AND cost_type.stock_line_id = ANY(concerned)
         UNION ALL
-        SELECT queue.delivery_id
-        FROM campaign.stock_delivery_queue AS queue
-        INNER JOIN campaign.stock_consumption AS consumption ON queue.delivery_id = consumption.delivery_id
-        WHERE consumption.stock_line_id = ANY(concerned)
+        SELECT consumption.delivery_id
+        FROM campaign.stock_consumption AS consumption
+        WHERE consumption.delivery_id = ANY(noted) AND consumption.stock_line_id = ANY(concerned)
         UNION ALL
         VALUES ($1)
-    ) AS queued;
+    ) AS listed;
 
     RETURN (
         WITH movements AS (
