@@ -398,6 +398,71 @@ class TestOrders:
         with pytest.raises(psycopg.errors.CheckViolation, match="is on the same stock_line"):
             house.order(house.line("envelopes"), "2026-11-02", -1, corrects_id=order)
 
+    def test_order_stays_worth_its_corrections(self, house: Warehouse) -> None:
+        line, other = house.line("paper"), house.line("envelopes")
+        order = house.order(line, "2026-11-05", 50)
+        correction = house.order(line, "2026-11-05", -40, corrects_id=order)
+        for change, refusal in (
+            ("quantity = 39", f"^Order {order} was of 39: its corrections cannot take more than that."),
+            (f"stock_line_id = {other}", "^A correcting order is on the same stock_line as the order that it corrects"),
+            (
+                f"corrects_id = {house.order(line, '2026-11-05', 5)}",
+                f"^Order {order} is corrected by others: it cannot",
+            ),
+        ):
+            with pytest.raises(psycopg.errors.CheckViolation, match=refusal):
+                house.db.execute(f"UPDATE campaign.stock_order SET {change} WHERE id = {order}")
+        with pytest.raises(psycopg.errors.CheckViolation, match=f"^Order {order} was of 50: its corrections cannot"):
+            house.db.execute(f"UPDATE campaign.stock_order SET quantity = -51 WHERE id = {correction}")
+        with pytest.raises(psycopg.errors.CheckViolation, match=f"^Order {correction} is a correction itself"):
+            house.order(line, "2026-11-05", -1, corrects_id=correction)
+        house.db.execute(
+            f"UPDATE campaign.stock_order SET quantity = 40, delivery_on = '2026-11-09' WHERE id = {order}"
+        )
+
+    @pytest.mark.parametrize(
+        ("table", "columns", "refusal"),
+        [
+            ("stock_order", {"quantity": 10**12 + 1}, "the quantity of a stock_order is at most"),
+            ("stock_order", {"delivery_on": "20261-11-02"}, "delivery_on must be a day from 1900-01-01 to 9999-12-31"),
+            ("stock_order", {"delivery_on": "infinity"}, "delivery_on must be a day from 1900-01-01 to 9999-12-31"),
+            ("stock_line", {"initial_quantity": 10**12 + 1}, "the initial_quantity of a stock_line is at most"),
+            ("stock_line", {"alert_level": 10**12 + 1}, "the alert_level of a stock_line is at most"),
+            ("cost_type", {"units_per_message": 10**6 + 1}, "units_per_message is at most 1000000"),
+        ],
+    )
+    def test_slip_of_the_finger_does_not_stop_the_sums_of_the_others(
+        self, house: Warehouse, run_workflow: Workflow, table: str, columns: dict[str, Any], refusal: str
+    ) -> None:
+        """Each of these made every run fail, for sums beyond what a number or a calendar holds."""
+        line = house.line("paper")
+        rows: dict[str, dict[str, Any]] = {
+            "stock_order": {"stock_line_id": line, "delivery_on": "2026-11-02", "quantity": 1},
+            "stock_line": {"stock_id": house.stock, "internal_name": "ink", "label": "Ink"},
+            "cost_type": {"cost_category_id": house.category, "label": "Ink", "stock_line_id": line},
+        }
+        with pytest.raises(psycopg.errors.CheckViolation, match=refusal):
+            house.factory.insert(table, **rows[table] | columns)
+        for name, most in columns.items():
+            if isinstance(most, int):
+                house.factory.insert(table, **rows[table] | {name: most - 1})
+        house.order(line, "9999-12-31", 3)
+        run_workflow("stockMgt", NOON)
+        assert house.journal("error") == []
+
+    def test_order_that_somebody_is_changing_keeps_no_other_waiting(
+        self, house: Warehouse, dsn: str, run_workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=5s")
+        line = house.line("paper")
+        first, second = house.order(line, "2026-11-01", 5), house.order(line, "2026-11-01", 7)
+        with psycopg.connect(dsn) as somebody:
+            somebody.execute("UPDATE campaign.stock_order SET quantity = 6 WHERE id = %s", [first])
+            run_workflow("stockMgt", NOON)
+            assert house.rows("SELECT id FROM campaign.stock_order WHERE received_at IS NOT NULL") == [(second,)]
+        run_workflow("stockMgt", NOON + HOUR)
+        assert house.position(line) == (13, 0, 0, 1013, "ok")
+
     @pytest.mark.parametrize("quantity", [0, -5])
     def test_plain_order_is_above_zero(self, house: Warehouse, quantity: int) -> None:
         with pytest.raises(psycopg.errors.CheckViolation, match="the quantity of a stock_order is above 0"):

@@ -1,10 +1,11 @@
 -- Receives the orders whose delivery date has come: each leaves the orders in progress and is in stock as of
 -- the beginning of that day in the instance's time zone, also when this run comes late.
+-- An order that somebody is changing just now is left to the next run: it must not keep the others waiting.
 -- Grain: one order. Rerun: a received order is not in progress any more, so nothing is received twice.
 
-WITH received AS (
-    UPDATE campaign.stock_order AS stock_order
-    SET received_at = campaign.stock_day_start(stock_order.delivery_on)
+WITH due AS (
+    SELECT stock_order.id
+    FROM campaign.stock_order AS stock_order
     WHERE
         NOT %(is_past)s::boolean
         -- An order belongs to no campaign.
@@ -12,6 +13,14 @@ WITH received AS (
         AND stock_order.received_at IS NULL
         AND stock_order.delivery_on <= campaign.stock_day(%(as_of)s::timestamptz)
         AND campaign.stock_day_start(stock_order.delivery_on) <= %(as_of)s::timestamptz
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+
+received AS (
+    UPDATE campaign.stock_order AS stock_order
+    SET received_at = campaign.stock_day_start(stock_order.delivery_on)
+    FROM due
+    WHERE stock_order.id = due.id
     RETURNING
         stock_order.id,
         stock_order.stock_line_id,
