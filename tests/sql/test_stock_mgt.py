@@ -625,6 +625,18 @@ class TestAlerts:
         run_workflow("stockMgt", NOON + HOUR)
         assert len(house.told()) == 2
 
+    def test_position_that_somebody_removed_silences_no_alert(self, house: Warehouse, run_workflow: Workflow) -> None:
+        line = house.line("paper", 1000, 100)
+        self.take(house, line, 900, NOON)
+        run_workflow("stockMgt", NOON)
+        house.order(line, "2026-11-02", 1)
+        run_workflow("stockMgt", NOON + HOUR)
+        house.db.execute("DELETE FROM campaign.stock_balance")
+        run_workflow("stockMgt", NOON + 2 * HOUR)
+        self.take(house, line, 1, NOON + 3 * HOUR)
+        run_workflow("stockMgt", NOON + 3 * HOUR)
+        assert [state for *_, state in house.told()] == ["low", "ok", "low"]
+
     def test_mail_names_the_orders_the_date_and_the_forecast(
         self, house: Warehouse, run_workflow: Workflow, mail_server: MailServer
     ) -> None:
@@ -878,6 +890,52 @@ class TestConcurrency:
         run_workflow("stockMgt", NOON + HOUR)
         assert house.position(line) == (3, 17, 0, 986, "ok")
 
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ("INSERT INTO campaign.delivery_cost (delivery_id, cost_type_id) VALUES ({delivery}, {more})", 110),
+            ("DELETE FROM campaign.delivery_cost WHERE delivery_id = {delivery}", 0),
+            ("UPDATE campaign.cost_type SET units_per_message = 3 WHERE id = {own}", 30),
+            ("UPDATE campaign.cost_type SET stock_line_id = NULL WHERE id = {own}", 0),
+            ("UPDATE campaign.cost_type SET selected_by_default = true WHERE id = {default}", 80),
+            (
+                "INSERT INTO campaign.cost_type (cost_category_id, label, stock_line_id, selected_by_default) "
+                "SELECT cost_category_id, 'New', stock_line_id, true FROM campaign.cost_type WHERE id = {default}",
+                20,
+            ),
+        ],
+    )
+    def test_other_use_of_stock_that_commits_after_the_file_left_is_not_missed(
+        self, house: Warehouse, factory: Factory, dsn: str, run_workflow: Workflow, change: str, expected: int
+    ) -> None:
+        """Whoever changes it cannot see that the file leaves meanwhile, nor the run what is being changed."""
+        line = house.line("paper")
+        own, more, default = house.uses(line), house.uses(line, 10), house.uses(line, 7)
+        service = house.scalar("SELECT service_id FROM campaign.cost_category")
+        category = factory.insert("cost_category", service_id=service, label="Ink", channel="direct_mail")
+        house.db.execute("UPDATE campaign.cost_type SET cost_category_id = %s WHERE id = %s", [category, default])
+        delivery = house.delivery(own, service_id=service)
+        with psycopg.connect(dsn) as other:
+            other.execute(change.format(delivery=delivery, own=own, more=more, default=default))
+            house.extract(delivery, 10, NOON)
+            run_workflow("stockMgt", NOON)
+            assert house.position(line)[1] == 10
+        run_workflow("stockMgt", NOON + HOUR)
+        assert house.position(line)[1] == expected
+        assert run_workflow("stockMgt", NOON + HOUR, full=True) == NOTHING_DONE
+
+    def test_move_to_another_campaign_that_commits_late_is_not_missed(
+        self, house: Warehouse, factory: Factory, dsn: str, run_workflow: Workflow
+    ) -> None:
+        line, campaign = house.line("paper"), factory.campaign()
+        delivery = house.delivery(house.uses(line))
+        house.extract(delivery, 10, NOON)
+        with psycopg.connect(dsn) as other:
+            other.execute("UPDATE campaign.delivery SET campaign_id = %s WHERE id = %s", [campaign, delivery])
+            run_workflow("stockMgt", NOON)
+        run_workflow("stockMgt", NOON + HOUR)
+        assert house.rows("SELECT campaign_id, quantity FROM campaign.stock_campaign_consumption") == [(campaign, 10)]
+
     def test_two_runs_at_once(self, house: Warehouse, run_workflow: Workflow, mail_server: MailServer) -> None:
         line = house.line("paper", 10_000, 100)
         cost_type = house.uses(line, 2)
@@ -947,49 +1005,3 @@ class TestConcurrency:
         assert house.position(line) == (5, 950, 0, 55, "low")
         assert house.told() == [("stock_alert", "kim@example.com", "Paper", "low")]
         assert len(mail_server.messages) == 1
-    @pytest.mark.parametrize(
-        ("change", "expected"),
-        [
-            ("INSERT INTO campaign.delivery_cost (delivery_id, cost_type_id) VALUES ({delivery}, {more})", 110),
-            ("DELETE FROM campaign.delivery_cost WHERE delivery_id = {delivery}", 0),
-            ("UPDATE campaign.cost_type SET units_per_message = 3 WHERE id = {own}", 30),
-            ("UPDATE campaign.cost_type SET stock_line_id = NULL WHERE id = {own}", 0),
-            ("UPDATE campaign.cost_type SET selected_by_default = true WHERE id = {default}", 80),
-            (
-                "INSERT INTO campaign.cost_type (cost_category_id, label, stock_line_id, selected_by_default) "
-                "SELECT cost_category_id, 'New', stock_line_id, true FROM campaign.cost_type WHERE id = {default}",
-                20,
-            ),
-        ],
-    )
-    def test_other_use_of_stock_that_commits_after_the_file_left_is_not_missed(
-        self, house: Warehouse, factory: Factory, dsn: str, run_workflow: Workflow, change: str, expected: int
-    ) -> None:
-        """Whoever changes it cannot see that the file leaves meanwhile, nor the run what is being changed."""
-        line = house.line("paper")
-        own, more, default = house.uses(line), house.uses(line, 10), house.uses(line, 7)
-        service = house.scalar("SELECT service_id FROM campaign.cost_category")
-        category = factory.insert("cost_category", service_id=service, label="Ink", channel="direct_mail")
-        house.db.execute("UPDATE campaign.cost_type SET cost_category_id = %s WHERE id = %s", [category, default])
-        delivery = house.delivery(own, service_id=service)
-        with psycopg.connect(dsn) as other:
-            other.execute(change.format(delivery=delivery, own=own, more=more, default=default))
-            house.extract(delivery, 10, NOON)
-            run_workflow("stockMgt", NOON)
-            assert house.position(line)[1] == 10
-        run_workflow("stockMgt", NOON + HOUR)
-        assert house.position(line)[1] == expected
-        assert run_workflow("stockMgt", NOON + HOUR, full=True) == NOTHING_DONE
-
-    def test_move_to_another_campaign_that_commits_late_is_not_missed(
-        self, house: Warehouse, factory: Factory, dsn: str, run_workflow: Workflow
-    ) -> None:
-        line, campaign = house.line("paper"), factory.campaign()
-        delivery = house.delivery(house.uses(line))
-        house.extract(delivery, 10, NOON)
-        with psycopg.connect(dsn) as other:
-            other.execute("UPDATE campaign.delivery SET campaign_id = %s WHERE id = %s", [campaign, delivery])
-            run_workflow("stockMgt", NOON)
-        run_workflow("stockMgt", NOON + HOUR)
-        assert house.rows("SELECT campaign_id, quantity FROM campaign.stock_campaign_consumption") == [(campaign, 10)]
-

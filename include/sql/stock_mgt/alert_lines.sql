@@ -15,6 +15,7 @@ WITH untold AS (
         balance.consumed,
         balance.on_order,
         balance.alert_level,
+        balance.revision,
         stock_line.label AS line,
         stock.label AS stock,
         stock.internal_name AS stock_name,
@@ -86,6 +87,7 @@ notices AS (
         untold.stock_line_id,
         untold.kind,
         untold.told_count,
+        untold.revision,
         untold.assigned_to_id,
         untold.assigned_group_id,
         untold.state,
@@ -157,7 +159,10 @@ notified AS (
     INSERT INTO campaign.notification (kind, dedupe_key, source, staff_id, recipient_email, facts)
     SELECT
         notices.kind,
-        concat_ws(':', 'stock', notices.stock_line_id, notices.told_count, in_charge.staff_id) AS dedupe_key,
+        -- The revision rises also where somebody removed the position, and with it the count.
+        concat_ws(
+            ':', 'stock', notices.stock_line_id, notices.revision, notices.told_count, in_charge.staff_id
+        ) AS dedupe_key,
         %(dag_id)s::text,
         in_charge.staff_id,
         in_charge.email,
