@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +14,12 @@ import pytest
 from airflow.sdk import DAG
 
 from campaign.database import SQL_FOLDER
-from campaign.operators.stock_computation import StockComputation, StockShortageError, UnknownStockLineError
+from campaign.operators.stock_computation import (
+    StockComputation,
+    StockShortageError,
+    UnknownStockLineError,
+    UnknownStockStateError,
+)
 from tests.conftest import Workflow
 from tests.factories import Factory
 from tests.stock_world import Warehouse
@@ -25,11 +33,15 @@ def house(db: psycopg.Connection[Any], factory: Factory, mail_server: Any) -> Wa
 
 
 def check_envelopes(as_of: datetime = NOON, params: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
-    """Run the example of the operator's documentation."""
-    with DAG("campaignEnvelopes", schedule=None, template_searchpath=[str(SQL_FOLDER)]) as dag:
+    """Run the step as a DAG of a team's own would."""
+    with DAG("campaignEnvelopes", schedule=None, template_searchpath=[str(SQL_FOLDER)]):
         step = StockComputation(task_id="check_envelopes", stock_lines=["envelopes"], **arguments)
+    return execute(step, as_of, params)
+
+
+def execute(step: StockComputation, as_of: datetime = NOON, params: dict[str, Any] | None = None) -> dict[str, Any]:
     dag_run = SimpleNamespace(run_type="manual", data_interval_end=None, logical_date=as_of, run_after=as_of)
-    context: Any = {"dag": dag, "task": step, "run_id": "manual", "dag_run": dag_run, "params": params or {}}
+    context: Any = {"dag": step.dag, "task": step, "run_id": "manual", "dag_run": dag_run, "params": params or {}}
     step = step.prepare_for_execution()
     step.render_template_fields(context)
     return step.execute(context)
@@ -50,6 +62,20 @@ def test_brings_the_stock_up_to_date_and_says_where_it_stands(house: Warehouse) 
     assert house.rows("SELECT DISTINCT source, run_id FROM campaign.journal WHERE source <> 'edit'") == [
         ("stockMgt", "campaignEnvelopes.check_envelopes.manual")
     ]
+
+
+def test_example_of_the_page_returns_what_the_page_says(house: Warehouse) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "stock.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [returned] = re.findall(r"`(\{\"stock_lines\": .*?\})`", page)
+    line = house.line("envelopes-c5", 5000, 2000)
+    house.extract(house.delivery(house.uses(line)), 3400, NOON)
+    house.order(line, "2026-11-16", 10_000, ordered_at=NOON)
+    names: dict[str, Any] = {}
+    with DAG("campaignEnvelopes", schedule=None, template_searchpath=[str(SQL_FOLDER)]):
+        exec(example, names)  # noqa: S102
+    summary = execute(names["check_envelopes"])
+    assert {"stock_lines": summary["stock_lines"]} == json.loads(returned)
 
 
 def test_stock_mgt_goes_on_from_there(house: Warehouse, run_workflow: Workflow) -> None:
@@ -88,6 +114,25 @@ def test_dry_run_says_what_it_would_do(house: Warehouse) -> None:
     summary = check_envelopes(params={"dry_run": True})
     assert summary["stock_lines"] == {"envelopes": {"in_stock": 990, "on_order": 0, "state": "ok"}}
     assert house.consumption() == []
+
+
+def test_state_that_does_not_exist_is_refused_before_anything_is_done(house: Warehouse) -> None:
+    house.extract(house.delivery(house.uses(house.line("envelopes"))), 10, NOON)
+    with pytest.raises(UnknownStockStateError, match=r"^refused_states: empty; there are low and insufficient\.$"):
+        check_envelopes(refused_states=["low", "empty"])
+    assert house.consumption() == []
+
+
+def test_run_for_the_past_says_where_the_line_stood_then(house: Warehouse, run_workflow: Workflow) -> None:
+    line = house.line("envelopes")
+    house.extract(house.delivery(house.uses(line)), 950, NOON - timedelta(days=1))
+    house.order(line, "2026-11-02", 5000, ordered_at=NOON - timedelta(days=2))
+    run_workflow("stockMgt", NOON)
+    assert check_envelopes(NOON - timedelta(days=1))["stock_lines"] == {
+        "envelopes": {"in_stock": 50, "on_order": 5000, "state": "low"}
+    }
+    with pytest.raises(StockShortageError, match=r"^Stock is short: envelopes \(50, low\)\."):
+        check_envelopes(NOON - timedelta(days=1), refused_states=["low"])
 
 
 def test_run_for_the_past_leaves_the_present_alone(house: Warehouse, run_workflow: Workflow) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from psycopg import sql
 
 from campaign.database import Connection, execute_statements, is_for_the_past, workflow_transaction
 from campaign.operators.workflow_step import Summary, WorkflowStep
@@ -20,6 +23,7 @@ STOCK_COMPUTATION = (
     "stock_mgt/compute_positions.sql",
 )
 REPORT_COLUMN = "report"
+SHORTAGES = ("low", "insufficient")
 
 
 class StockShortageError(RuntimeError):
@@ -28,6 +32,10 @@ class StockShortageError(RuntimeError):
 
 class UnknownStockLineError(LookupError):
     """The step was asked to watch a stock line that does not exist."""
+
+
+class UnknownStockStateError(ValueError):
+    """The step was asked to refuse a state that no stock line can be in, so that it would refuse nothing."""
 
 
 class StockComputation(WorkflowStep):
@@ -55,6 +63,7 @@ class StockComputation(WorkflowStep):
         computation is committed.
     :raises StockShortageError: when one of the lines is in a refused state; names each and its quantity.
     :raises UnknownStockLineError: when one of the lines does not exist.
+    :raises UnknownStockStateError: when a refused state is neither of the two, before anything is computed.
     """
 
     stays_in_the_house: ClassVar[bool] = True
@@ -80,6 +89,9 @@ class StockComputation(WorkflowStep):
 
     def perform(self, run: Run, context: Context) -> Summary:
         """Compute and commit; then refuse what is short."""
+        unknown = [state for state in self.refused_states if state not in SHORTAGES]
+        if unknown:
+            raise UnknownStockStateError(f"refused_states: {', '.join(unknown)}; there are {' and '.join(SHORTAGES)}.")
         with workflow_transaction(as_stock_run(run)) as connection:
             summary = self.rehearse(connection, run, context)
         short = [
@@ -94,13 +106,14 @@ class StockComputation(WorkflowStep):
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
         """Compute in the open transaction."""
         run = as_stock_run(run)
-        binds = run.binds() | {"is_past": is_for_the_past(connection, run)}
+        is_past = is_for_the_past(connection, run)
+        binds = run.binds() | {"is_past": is_past}
         summary: Summary = {}
-        for sql in [self.sql] if isinstance(self.sql, str) else self.sql:
-            for rows in execute_statements(connection, sql, binds):
+        for statements in [self.sql] if isinstance(self.sql, str) else self.sql:
+            for rows in execute_statements(connection, statements, binds):
                 summary |= self._read(rows)
         if self.stock_lines:
-            summary["stock_lines"] = read_positions(connection, self.stock_lines)
+            summary["stock_lines"] = read_positions(connection, self.stock_lines, run.as_of if is_past else None)
         return summary
 
     def _read(self, rows: list[dict[str, Any]]) -> Summary:
@@ -118,19 +131,25 @@ def as_stock_run(run: Run) -> Run:
     return replace(run, dag_id=STOCK_DAG_ID, run_id=f"{run.dag_id}.{run.task_id}.{run.run_id}")
 
 
-def read_positions(connection: Connection, stock_lines: Sequence[str]) -> dict[str, dict[str, Any]]:
+def read_positions(
+    connection: Connection, stock_lines: Sequence[str], moment: datetime | None = None
+) -> dict[str, dict[str, Any]]:
     """Read where stock lines stand: ``in_stock`` (units), ``on_order`` (units) and ``state``, by name.
 
+    :param moment: as of this moment of the past; None reads the positions as they were last computed.
     :raises UnknownStockLineError: when one of them does not exist.
     """
+    positions_then = sql.SQL("campaign.stock_position_as_of(%(moment)s::timestamptz)")
     found = connection.execute(
-        """
-        SELECT stock_line.internal_name, position.in_stock, position.on_order, position.state
-        FROM campaign.stock_position AS position
-        INNER JOIN campaign.stock_line AS stock_line ON position.stock_line_id = stock_line.id
-        WHERE stock_line.internal_name = ANY(%s)
-        """,
-        [list(stock_lines)],
+        sql.SQL(
+            """
+            SELECT stock_line.internal_name, position.in_stock, position.on_order, position.state
+            FROM {positions} AS position
+            INNER JOIN campaign.stock_line AS stock_line ON position.stock_line_id = stock_line.id
+            WHERE stock_line.internal_name = ANY(%(stock_lines)s)
+            """
+        ).format(positions=positions_then if moment else sql.Identifier("campaign", "stock_position")),
+        {"stock_lines": list(stock_lines), "moment": moment},
     ).fetchall()
     positions = {name: {"in_stock": units, "on_order": order, "state": state} for name, units, order, state in found}
     unknown = [name for name in stock_lines if name not in positions]
