@@ -185,6 +185,7 @@ def test_what_decides_whether_an_approval_is_needed_is_looked_at_when_it_changes
         ("UPDATE campaign.campaign SET approval_mode = 'manual'", [1, 2]),
         ("UPDATE campaign.campaign SET status = 'finished'", [1, 2]),
         ("UPDATE campaign.campaign SET notifications_enabled = FALSE", [1, 2]),
+        ("UPDATE campaign.campaign SET label = 'Other'", [1, 2]),
         ("UPDATE campaign.delivery SET approvals_demanded = TRUE WHERE id = 1", [1]),
         ("UPDATE campaign.delivery SET is_template = TRUE WHERE id = 2", [2]),
         ("UPDATE campaign.delivery SET held_at = '2026-11-01' WHERE id = 2", [2]),
@@ -197,7 +198,7 @@ def test_what_decides_whether_an_approval_is_needed_is_looked_at_when_it_changes
         # And what decides nothing costs nothing.
         ("UPDATE campaign.delivery SET calculated_cost = 7", []),
         ("UPDATE campaign.delivery SET subject = subject", []),
-        ("UPDATE campaign.campaign SET label = 'Other'", []),
+        ("UPDATE campaign.campaign SET ends_at = '2027-01-01'", []),
         ("UPDATE campaign.approval SET late = TRUE", []),
         ("UPDATE campaign.setting SET value = '5' WHERE name = 'workflows_at_once'", []),
     ]:  # fmt: skip

@@ -186,6 +186,98 @@ def test_nothing_leaves_that_was_not_approved_as_it_stands(
     assert messages(db, delivery) == {("sent", None): 3}
 
 
+def test_label_that_a_template_names_is_approved_and_kept_with_it(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    campaign: int,
+    owner: int,
+    run_workflow: Workflow,
+    mail_server: MailServer,
+) -> None:
+    factory.policy("content", campaign_id=campaign)
+    delivery = ready(
+        db, factory, campaign, subject="{{ delivery.label }}, {{ campaign.label }}", contact_date=NOW + HOUR
+    )
+    for rename in (
+        "SELECT 1",
+        "UPDATE campaign.delivery SET label = 'Winter'",
+        "UPDATE campaign.campaign SET label = 'Regulars'",
+    ):
+        db.execute(rename.encode())
+        run_workflow("deliveryMgt", NOW)
+        [(approval,)] = db.execute("SELECT id FROM campaign.approval WHERE status = 'pending'").fetchall()
+        db.execute("SELECT campaign.decide_approval(%s, %s, true)", [approval, owner])
+    mail_server.messages.clear()
+    mail_server.on_recipient = lambda address: "451 later" if address.startswith("r1@") else None
+    run_workflow("deliveryMgt", NOW + HOUR)
+    mail_server.reset()
+    db.execute("UPDATE campaign.delivery SET label = 'Too late'")
+    db.execute("UPDATE campaign.campaign SET label = 'Too late'")
+    run_workflow("deliveryMgt", NOW + HOUR + 2 * MINUTE)
+    assert status(db, delivery) == "finished"
+    assert [(to, str(mail["Subject"])) for to, mail in mail_server.messages] == [("r1@example.net", "Winter, Regulars")]
+
+
+@pytest.mark.parametrize(
+    ("price", "change", "leaves"),
+    [
+        ("entered", "UPDATE campaign.delivery_cost SET surcharge = 1", False),
+        ("entered", "UPDATE campaign.cost_structure SET amount = 6", False),
+        ("entered", "UPDATE campaign.campaign SET budget_id = NULL", False),
+        ("by default", "UPDATE campaign.cost_structure SET amount = 6", False),
+        ("by default", "UPDATE campaign.cost_type SET selected_by_default = false", False),
+        # Edited, and it comes to what was approved.
+        ("entered", "UPDATE campaign.delivery SET commitment_level = 'reserved'", True),
+    ],
+)
+def test_nothing_leaves_at_a_cost_that_is_yet_to_be_calculated(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    campaign: int,
+    owner: int,
+    run_workflow: Workflow,
+    mail_server: MailServer,
+    price: str,
+    change: str,
+    leaves: bool,
+) -> None:
+    factory.policy("budget", campaign_id=campaign)
+    budget = factory.insert("budget", internal_name="b", label="B", allocated=100)
+    db.execute("UPDATE campaign.campaign SET budget_id = %s, budget_status = 'defined'", [budget])
+    provider = factory.insert("provider", internal_name="p", label="P")
+    service = factory.insert("service", internal_name="s", label="S", provider_id=provider)
+    category = factory.insert("cost_category", service_id=service, label="Mail", channel="email")
+    cost_type = factory.insert(
+        "cost_type", cost_category_id=category, label="Fixed", selected_by_default=price == "by default"
+    )
+    factory.insert("cost_structure", cost_type_id=cost_type, basis="fixed", amount=5)
+    delivery = ready(db, factory, campaign, service_id=service, contact_date=NOW + HOUR)
+    if price == "entered":
+        factory.insert("delivery_cost", delivery_id=delivery, cost_type_id=cost_type)
+
+    def answer_all() -> int:
+        waiting = db.execute("SELECT id FROM campaign.approval WHERE status = 'pending'").fetchall()
+        for (approval,) in waiting:
+            db.execute("SELECT campaign.decide_approval(%s, %s, true)", [approval, owner])
+        return len(waiting)
+
+    run_workflow("budgetMgt", NOW)
+    run_workflow("deliveryMgt", NOW)
+    assert answer_all() == 2
+    db.execute(change.encode())
+    mail_server.messages.clear()
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert mail_server.messages == []
+    run_workflow("budgetMgt", NOW + HOUR)
+    run_workflow("deliveryMgt", NOW + HOUR + MINUTE)
+    assert (status(db, delivery) == "finished") is leaves
+    if not leaves:
+        assert answer_all() == 1
+        run_workflow("deliveryMgt", NOW + HOUR + 2 * MINUTE)
+    assert status(db, delivery) == "finished"
+    assert messages(db, delivery) == {("sent", None): 3}
+
+
 def test_edit_while_it_is_being_sent_does_not_reach_anybody(
     db: psycopg.Connection[Any], factory: Factory, campaign: int, run_workflow: Workflow, mail_server: MailServer
 ) -> None:

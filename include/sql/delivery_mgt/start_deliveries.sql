@@ -69,6 +69,7 @@ started AS (
     RETURNING
         delivery.id,
         delivery.campaign_id,
+        delivery.internal_name,
         delivery.label,
         delivery.channel,
         delivery.subject,
@@ -80,9 +81,15 @@ started AS (
 
 kept AS (
     INSERT INTO campaign.delivery_sending
-    (delivery_id, channel, subject, body_text, body_html, sender, conn_id, started_at)
+    (
+        delivery_id, delivery_name, delivery_label, campaign_label, channel, subject, body_text, body_html, sender,
+        conn_id, started_at
+    )
     SELECT
         started.id,
+        started.internal_name,
+        started.label,
+        campaign.label,  -- noqa: AL08
         started.channel,
         started.subject,
         started.body_text,
@@ -91,6 +98,7 @@ kept AS (
         started.conn_id,
         %(as_of)s::timestamptz
     FROM started
+    INNER JOIN campaign.campaign AS campaign ON started.campaign_id = campaign.id
     RETURNING 1
 ),
 

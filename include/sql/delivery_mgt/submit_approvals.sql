@@ -128,13 +128,26 @@ WITH unshown AS MATERIALIZED (
 SELECT coalesce(sum(campaign.send_router_proof(unshown.id)), 0)::bigint AS proofs_written
 FROM unshown;
 
--- Looked at. What changed meanwhile stands in the queue, and what moved on has put itself there.
+-- Looked at. What changed meanwhile stands in the queue, and what moved on has put itself there. A delivery that
+-- waits for its cost to be calculated stays: nothing tells when the calculation comes to what was approved.
 DELETE FROM campaign.approval_candidate AS candidate
 WHERE
-    %(campaign)s::text IS NULL
-    OR EXISTS (
+    (
+        %(campaign)s::text IS NULL
+        OR EXISTS (
+            SELECT 1
+            FROM campaign.delivery AS delivery
+            INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+            WHERE delivery.id = candidate.delivery_id AND campaign.internal_name = %(campaign)s::text
+        )
+    )
+    AND NOT EXISTS (
         SELECT 1
         FROM campaign.delivery AS delivery
-        INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
-        WHERE delivery.id = candidate.delivery_id AND campaign.internal_name = %(campaign)s::text
+        INNER JOIN campaign.approval AS approval
+            ON delivery.id = approval.delivery_id AND approval.kind = 'budget' AND approval.status = 'approved'
+        WHERE
+            delivery.id = candidate.delivery_id
+            AND campaign.awaits_approvals(delivery.status)
+            AND campaign.cost_is_outdated(delivery.id)
     );

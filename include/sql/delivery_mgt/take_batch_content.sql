@@ -7,9 +7,9 @@ SELECT
     sending.body_html,
     sending.sender,
     sending.conn_id,
-    delivery.internal_name AS delivery_name,
-    delivery.label AS delivery_label,
-    campaign.label AS campaign_label,
+    sending.delivery_name,
+    sending.delivery_label,
+    sending.campaign_label,
     batch.in_flight,
     batch.request_key,
     batch.request,
@@ -22,7 +22,6 @@ SELECT
 FROM campaign.delivery_batch AS batch
 INNER JOIN campaign.delivery_sending AS sending ON batch.delivery_id = sending.delivery_id
 INNER JOIN campaign.delivery AS delivery ON batch.delivery_id = delivery.id
-INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
 WHERE
     batch.id = %(batch_id)s::bigint
     AND batch.status = 'open'

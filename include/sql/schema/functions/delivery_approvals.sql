@@ -48,7 +48,13 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                     FROM campaign.delivery_outline AS outline
                     LEFT JOIN campaign.delivery_outline_item AS item ON outline.id = item.outline_id
                     WHERE outline.id = delivery.outline_id
-                )
+                ),
+                -- A label is part of what is sent where a template names it.
+                CASE
+                    WHEN templates.text ~ '[{][{%].*\mdelivery\M'
+                        THEN jsonb_build_array(delivery.internal_name, delivery.label)
+                END,
+                CASE WHEN templates.text ~ '[{][{%].*\mcampaign\M' THEN campaign.label END
             )::text
         )
         WHEN 'target' THEN md5(
@@ -115,7 +121,44 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         )
     END
     FROM campaign.delivery AS delivery
+    INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+    CROSS JOIN LATERAL (
+        SELECT concat_ws(' ', delivery.subject, delivery.body_text, delivery.body_html) AS text
+    ) AS templates
     WHERE delivery.id = $1
+$$;
+
+-- Whether something that the cost of a delivery follows was edited, and budgetMgt has not calculated it since:
+-- the cost split, which a budget is approved by, is not what it is now.
+CREATE OR REPLACE FUNCTION campaign.cost_is_outdated(delivery_id bigint) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT EXISTS (
+        SELECT 1
+        FROM campaign.cost_change AS change
+        WHERE (change.element, change.element_id) IN (
+            SELECT
+                followed.element,
+                followed.id
+            FROM campaign.delivery AS delivery
+            INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+            LEFT JOIN campaign.expense_line AS line ON delivery.id = line.delivery_id
+            CROSS JOIN LATERAL (
+                VALUES
+                ('delivery', delivery.id),
+                ('campaign', campaign.id),
+                ('program', campaign.program_id),
+                ('service', delivery.service_id),
+                ('budget', line.budget_id)
+            ) AS followed (element, id)
+            WHERE delivery.id = $1
+            UNION ALL
+            SELECT
+                'cost_type',
+                selected.cost_type_id
+            FROM campaign.delivery_selected_cost AS selected
+            WHERE selected.delivery_id = $1
+        )
+    )
 $$;
 
 -- Whether every approval that a delivery needs before it may leave its status was granted by the moment,
@@ -143,6 +186,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                         AND granted.status = 'approved'
                         AND granted.decided_at <= $2
                         AND granted.seal = campaign.approval_seal(delivery.id, setting.kind)
+                        AND (setting.kind <> 'budget' OR NOT campaign.cost_is_outdated(delivery.id))
                 )
         )
     FROM campaign.delivery AS delivery

@@ -63,7 +63,8 @@ BEGIN
                 '(CASE WHEN written.analysed_at IS DISTINCT FROM gone.analysed_at THEN written.analysed_at END), '
                 '(CASE WHEN written.extracted_at IS DISTINCT FROM gone.extracted_at THEN written.extracted_at END)'
                 ') AS moment (at) WHERE campaign.awaits_approvals(written.status) AND moment.at IS NOT NULL',
-                '%1$s.campaign_id, %1$s.channel, %1$s.status, %1$s.service_id, %1$s.outline_id, %1$s.subject, '
+                '%1$s.internal_name, %1$s.label, %1$s.campaign_id, %1$s.channel, %1$s.status, %1$s.service_id, '
+                '%1$s.outline_id, %1$s.subject, '
                 '%1$s.body_text, %1$s.body_html, %1$s.sender, %1$s.is_template, %1$s.workflow_template_id, '
                 '%1$s.extraction_date, %1$s.contact_date, %1$s.requested_quantity, %1$s.approvals_demanded, '
                 '%1$s.targeted_count, %1$s.message_count, %1$s.submitted_at, %1$s.analysed_at, %1$s.extracted_at, '
@@ -90,7 +91,8 @@ BEGIN
             ),
             (
                 'campaign', found || 'delivery.campaign_id = %1$s.id',
-                NULL, '%1$s.template_id, %1$s.status, %1$s.approval_mode, %1$s.notifications_enabled', by_people
+                NULL,
+                '%1$s.label, %1$s.template_id, %1$s.status, %1$s.approval_mode, %1$s.notifications_enabled', by_people
             ),
             ('delivery_outline', found || 'delivery.outline_id = %1$s.id', NULL, '%1$s.label', NULL),
             (
