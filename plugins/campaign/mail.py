@@ -16,7 +16,8 @@ from campaign.templating import render_file, render_text
 
 # What is said of the conversation, not of one mail: the server closes the channel (RFC 5321), or it wants
 # other credentials or encryption than the connection has (RFC 4954).
-NO_MAIL_AT_ALL = {421, 530, 534, 535, 538}
+LINE_CLOSED = 421
+NO_MAIL_AT_ALL = {LINE_CLOSED, 530, 534, 535, 538}
 
 
 class TemporaryRefusalError(RuntimeError):
@@ -103,13 +104,15 @@ def deliver(client: smtplib.SMTP, message: EmailMessage) -> None:
     """Hand a mail to one recipient to the server.
 
     :raises PermanentRefusalError: the server refused the address or the mail for good (5xx).
-    :raises TemporaryRefusalError: it may take it later (4xx).
-    :raises MailServerAwayError: the conversation broke; whether the server has the mail is not known, and
-        the next try carries the same Message-ID.
+    :raises TemporaryRefusalError: it may take it later (4xx); or the line was lost, and the client is closed:
+        whether the server has the mail is not known, and the next try carries the same Message-ID.
+    :raises MailServerAwayError: it takes no mail from us.
     """
     try:
         client.send_message(message)
     except smtplib.SMTPSenderRefused as refusal:
+        if refusal.smtp_code == LINE_CLOSED:
+            raise _refusal(refusal.smtp_code, refusal.smtp_error) from refusal
         # The server does not let us send: no mail would fare better, and none is lost meanwhile.
         raise MailServerAwayError(f"{refusal.smtp_code} {refusal.smtp_error!r}") from refusal
     except smtplib.SMTPNotSupportedError as error:
@@ -120,11 +123,13 @@ def deliver(client: smtplib.SMTP, message: EmailMessage) -> None:
     except (smtplib.SMTPServerDisconnected, OSError) as error:
         if isinstance(error, smtplib.SMTPResponseException):
             raise _refusal(error.smtp_code, error.smtp_error) from error
-        raise MailServerAwayError(str(error)) from error
+        raise TemporaryRefusalError(f"the line was lost: {error}") from error
 
 
 def _refusal(code: int, reply: bytes | str) -> Exception:
     text = reply.decode(errors="replace") if isinstance(reply, bytes) else reply
+    if code == LINE_CLOSED:
+        return TemporaryRefusalError(f"the line was lost: {code} {text}")
     if code in NO_MAIL_AT_ALL:
         return MailServerAwayError(f"{code} {text}")
     kind = PermanentRefusalError if 500 <= code < 600 else TemporaryRefusalError

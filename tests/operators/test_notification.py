@@ -178,7 +178,10 @@ def test_line_dropped_after_data_repeats_the_same_mail(
     mail_server.on_data = lambda message: "drop"
     with pytest.raises(MailServerAwayError, match="1 of 1 mails wait for the next run"):
         send()
-    assert states(db) == [("olga@example.com", False, False, 0, None)]
+    [(_, sent, failed, tries, error)] = states(db)
+    assert (sent, failed, tries) == (False, False, 1)
+    assert "Connection unexpectedly closed" in error
+    db.execute("UPDATE campaign.notification SET next_try_at = now()")
     mail_server.on_data = lambda message: None
     # The text was made at the first try: what is repeated is the same mail, whatever the facts say now.
     db.execute("UPDATE campaign.notification SET facts = '{}'")
@@ -186,6 +189,41 @@ def test_line_dropped_after_data_repeats_the_same_mail(
     (_, first), (_, second) = mail_server.messages
     assert first["Message-ID"] == second["Message-ID"]
     assert without_boundaries(first) == without_boundaries(second)
+
+
+@pytest.mark.parametrize("answer", ["drop", "421 Too many mails on this line"])
+def test_line_lost_with_one_mail_does_not_hold_up_the_others(
+    mail_server: MailServer, db: psycopg.Connection[Any], notify: Any, answer: str
+) -> None:
+    for name in ("evil", "a", "b"):
+        notify(f"{name}@example.com")
+    mail_server.on_data = lambda message: answer if str(message["To"]).startswith("evil") else None
+    assert send() == {"notifications_sent": 2, "notifications_failed": 0, "notifications_postponed": 1}
+    assert [(sent, failed, tries) for _, sent, failed, tries, _ in states(db)] == [
+        (False, False, 1), (True, False, 1), (True, False, 1),
+    ]  # fmt: skip
+    # Without end, it is given up, and the journal says so.
+    db.execute("UPDATE campaign.notification SET next_try_at = now(), tries = 7 WHERE sent_at IS NULL")
+    notify("c@example.com")
+    assert send() == {"notifications_sent": 1, "notifications_failed": 1, "notifications_postponed": 0}
+    [(level, message)] = db.execute("SELECT level, message FROM campaign.journal").fetchall()
+    assert level == "error"
+    assert "cannot be delivered: the line was lost" in message
+    assert "(after 8 tries)" in message
+
+
+def test_server_that_drops_every_line_is_away(
+    mail_server: MailServer, db: psycopg.Connection[Any], notify: Any
+) -> None:
+    for name in "abcde":
+        notify(f"{name}@example.com")
+    mail_server.on_recipient = lambda address: "421 Closing"
+    with pytest.raises(MailServerAwayError, match="5 of 5 mails wait for the next run"):
+        send()
+    assert [(sent, tries) for _, sent, _, tries, _ in states(db)] == [(False, 1)] * 3 + [(False, 0)] * 2
+    mail_server.reset()
+    db.execute("UPDATE campaign.notification SET next_try_at = now()")
+    assert send()["notifications_sent"] == 5
 
 
 def without_boundaries(mail: EmailMessage) -> list[str]:

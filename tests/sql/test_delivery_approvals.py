@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from campaign.operators.workflow_step import WorkflowStep
 from tests.conftest import Workflow
 from tests.factories import Factory
 from tests.mail_server import MailServer
@@ -308,6 +311,49 @@ def test_missed_reminders_collapse_into_one_and_none_comes_after_the_answer(
     run_workflow("deliveryMgt", NOW + 4 * DAY)
     assert len(notices(db, "approval_reminder")) == 2
     assert notices(db, "approval_late") == []
+
+
+def test_reminder_that_could_not_be_sent_is_not_sent_after_the_answer(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    campaign: int,
+    reviewer: int,
+    run_workflow: Workflow,
+    mail_server: MailServer,
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,), deadline=3 * DAY, reminders=[DAY])
+    analysed(factory, campaign)
+    run_workflow("deliveryMgt", NOW)
+    mail_server.messages.clear()
+    mail_server.on_recipient = lambda address: "451 Try again later"
+    run_workflow("deliveryMgt", NOW + 2 * DAY)
+    assert notices(db, "approval_reminder") == ["rita@example.com"]
+    set_clock(db, NOW + 2 * DAY + HOUR)
+    decide(db, pending(db, "content"), reviewer, True)
+    db.execute("UPDATE campaign.notification SET next_try_at = NULL")
+    mail_server.reset()
+    run_workflow("deliveryMgt", NOW + 2 * DAY + 2 * HOUR)
+    assert mail_server.messages == []
+    assert db.execute("SELECT error FROM campaign.notification WHERE kind = 'approval_reminder'").fetchall() == [
+        ("not sent: the approval is approved",)
+    ]
+
+
+def test_approval_that_nothing_waits_for_ends_when_the_delivery_leaves(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("content", campaign_id=campaign, staff=(reviewer,), deadline=2 * DAY, reminders=[DAY])
+    delivery = analysed(
+        factory, campaign, channel="email", status="start_pending", subject="a", body_text="b", confirmed_at=NOW
+    )
+    run_workflow("deliveryMgt", NOW)
+    assert approvals(db) == [("content", 1, "pending", False, ["rita"])]
+    db.execute("UPDATE campaign.approval_policy SET enabled = false")
+    for days in (0, 1, 2):
+        run_workflow("deliveryMgt", NOW + days * DAY + HOUR)
+    assert status(db, delivery) == "finished"
+    assert approvals(db) == [("content", 1, "canceled", False, ["rita"])]
+    assert notices(db, "approval_reminder") == notices(db, "approval_late") == []
 
 
 def test_late_approval_is_told_once_and_can_still_be_answered(
@@ -610,6 +656,31 @@ def test_second_run_changes_nothing(db: psycopg.Connection[Any], run_workflow: W
     before = snapshot(db)
     run_workflow("deliveryMgt", NOW)
     assert changed_tables(before, snapshot(db)) == {}
+
+
+@pytest.mark.usefixtures("busy")
+def test_dry_run_lists_the_mails_and_moves_that_would_be(
+    run_workflow: Workflow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(WorkflowStep, "log", logging.getLogger("steps"))
+    with caplog.at_level("INFO", logger="steps"):
+        run_workflow("deliveryMgt", NOW, dry_run=True)
+    # A step rehearses those before it too: its log repeats their mails.
+    said = {re.sub(r"notification \d+", "notification", record.getMessage()) for record in caplog.records}
+    assert sorted(line for line in said if line.startswith("would")) == [
+        "would note: Delivery 'Free' went from target ready to extraction pending: all that had to be approved is.",
+        "would note: Delivery 'Stale' is held: it was due to leave at 2026-10-30 09:00:00+00. Release it "
+        "(campaign.release_delivery) or cancel it.",
+        "would note: The approval of the content of 'Waiting' (round 1) is void: what was shown has changed.",
+        "would note: The content of 'New' is submitted for approval (round 1) to rita.",
+        "would note: The content of 'Stale' is submitted for approval (round 1) to rita.",
+        "would note: The content of 'Waiting' is submitted for approval (round 2) to rita.",
+        "would send approval_request (notification) to rita, about New",
+        "would send approval_request (notification) to rita, about Stale",
+        "would send approval_request (notification) to rita, about Waiting",
+        "would send approval_void (notification) to olga, about Waiting",
+        "would send delivery_held (notification) to olga, about Stale",
+    ]
 
 
 @pytest.mark.usefixtures("busy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
@@ -31,14 +32,17 @@ SMTP_CONN_ID = "smtp_default"
 DEFAULT_SENDER = "campaign-workflows@localhost"
 # A refusal that may pass is tried again by later runs, at growing pauses, this often in all.
 TRIES = 8
+# When so many mails in a row lose the line, the fault is the server's, not theirs.
+LOST_IN_A_ROW = 3
 
 
 class NotificationStep(WorkflowStep):
     """Send every unsent notification of this workflow, one mail a recipient.
 
     The row was written in the transaction that decided it. Here its text is rendered and kept, the mail is
-    handed over, and the row marked; after a crash in between, the same mail goes again under the same
-    Message-ID. What cannot be delivered says why on the row and in the journal, and the others go out.
+    handed over, and the row marked; after a crash in between, or when the line is lost with it, the same mail goes
+    again under the same Message-ID. What cannot be delivered says why on the row and in the journal, and the others
+    go out.
     When the mail server is away the step fails; nothing is lost, the next try sends.
 
     It is the step with which each of the five ends, and so the one that keeps the house: before it sends, it looks
@@ -58,7 +62,13 @@ class NotificationStep(WorkflowStep):
         """List the mails that would be sent, and take them for sent."""
         waiting = self._read_waiting(connection, run, [run.dag_id])
         for notification in waiting:
-            self.log.info("would send %s (notification %s)", notification["kind"], notification["id"])
+            self.log.info(
+                "would send %s (notification %s) to %s%s",
+                notification["kind"],
+                notification["id"],
+                notification["reader"] or "an address that is not of the staff",
+                f", about {notification['delivery']}" if notification["delivery"] else "",
+            )
         # The steps after this one see them as sent, and do not count them again.
         connection.execute(
             "UPDATE campaign.notification SET sent_at = %s WHERE id = ANY (%s)",
@@ -103,6 +113,7 @@ class NotificationStep(WorkflowStep):
                     notification.subject, notification.body_text, notification.body_html,
                     notification.message_id, notification.created_at, notification.tries,
                     notification.campaign_id, notification.delivery_id,
+                    staff.internal_name AS reader, delivery.label AS delivery,
                     coalesce(staff.label, notification.recipient_email) AS label,
                     coalesce(staff.time_zone, setting.value #>> '{}', 'UTC') AS time_zone,
                     coalesce(staff.language, 'en') AS language
@@ -110,6 +121,7 @@ class NotificationStep(WorkflowStep):
                 LEFT JOIN campaign.staff AS staff ON notification.staff_id = staff.id
                 LEFT JOIN campaign.setting AS setting ON setting.name = 'time_zone'
                 LEFT JOIN campaign.campaign AS campaign ON notification.campaign_id = campaign.id
+                LEFT JOIN campaign.delivery AS delivery ON notification.delivery_id = delivery.id
                 WHERE
                     notification.source = ANY(%(sources)s)
                     AND (
@@ -125,21 +137,30 @@ class NotificationStep(WorkflowStep):
             ).fetchall()
 
     def _send_all(self, connection: Connection, run: Run, waiting: list[dict[str, Any]], summary: Summary) -> None:
+        left = deque(waiting)
+        lost_in_a_row = 0
         try:
-            with SmtpHook(self.smtp_conn_id) as hook:
-                sender = hook.from_email or DEFAULT_SENDER
-                for notification in waiting:
-                    outcome = self._send_one(
-                        connection, run, cast("smtplib.SMTP", hook._smtp_client), sender, notification
-                    )
-                    connection.commit()
-                    summary[outcome] += 1
+            while left:
+                with SmtpHook(self.smtp_conn_id) as hook:
+                    sender = hook.from_email or DEFAULT_SENDER
+                    client = cast("smtplib.SMTP", hook._smtp_client)
+                    # One that loses the line is tried later: the others go on with a new line.
+                    while left and client.sock is not None:
+                        notification = left.popleft()
+                        if not self._is_wanted(connection, notification):
+                            continue
+                        outcome = self._send_one(connection, run, client, sender, notification)
+                        connection.commit()
+                        summary[outcome] += 1
+                        lost_in_a_row = 0 if client.sock is not None else lost_in_a_row + 1
+                if lost_in_a_row >= min(LOST_IN_A_ROW, len(waiting)):
+                    raise MailServerAwayError("it drops every line")
         except (MailServerAwayError, smtplib.SMTPException, OSError) as error:
             connection.rollback()
-            left = len(waiting) - sum(summary.values())
+            unsent = len(waiting) - summary["notifications_sent"] - summary["notifications_failed"]
             raise MailServerAwayError(
                 f"The mail server of the connection {self.smtp_conn_id} is away ({error}): "
-                f"{left} of {len(waiting)} mails wait for the next run."
+                f"{unsent} of {len(waiting)} mails wait for the next run."
             ) from error
 
     def _send_one(
@@ -179,6 +200,14 @@ class NotificationStep(WorkflowStep):
             )
             return "notifications_sent"
         return "notifications_failed"
+
+    @staticmethod
+    def _is_wanted(connection: Connection, notification: dict[str, Any]) -> bool:
+        """Whether nobody withdrew the notice since it was read: the mails before it may have taken long."""
+        found = connection.execute(
+            "SELECT failed_at IS NULL FROM campaign.notification WHERE id = %s", [notification["id"]]
+        ).fetchone()
+        return found == (True,)
 
     @staticmethod
     def _rendered(connection: Connection, notification: dict[str, Any]) -> RenderedMail:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from campaign.database import Connection, execute_statements, is_for_the_past, workflow_transaction
-from campaign.operators.workflow_step import Summary, WorkflowStep
+from campaign.operators.workflow_step import LINES_LOGGED, Summary, WorkflowStep
 from campaign.run import Run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 REPORT_COLUMN = "report"
-REPORT_LINES_LOGGED = 200
 
 
 class SqlStep(WorkflowStep):
@@ -54,7 +53,7 @@ class SqlStep(WorkflowStep):
         return summary
 
     def _log_report(self, rows: list[dict[str, Any]]) -> None:
-        for row in rows[:REPORT_LINES_LOGGED]:
+        for row in rows[:LINES_LOGGED]:
             self.log.info(" | ".join(str(value) for value in row.values()))
-        if len(rows) > REPORT_LINES_LOGGED:
-            self.log.info("... and %d more", len(rows) - REPORT_LINES_LOGGED)
+        if len(rows) > LINES_LOGGED:
+            self.log.info("... and %d more", len(rows) - LINES_LOGGED)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Summary = dict[str, Any]
 
+# A log is read by people.
+LINES_LOGGED = 200
+
 
 class WorkflowStep(BaseOperator):
     """A step of a technical workflow.
@@ -95,7 +98,21 @@ class WorkflowStep(BaseOperator):
         """Rehearse the step after what the steps before it have really done."""
         with connect(run.application_name) as connection, connection.transaction(force_rollback=True):
             lock_workflow(connection, run)
-            return self.rehearse(connection, run, context)
+            return self._rehearse_aloud(connection, run, context)
+
+    def _rehearse_aloud(self, connection: Connection, run: Run, context: Context) -> Summary:
+        """Rehearse the step, and log what it would note in the journal: each start, move and request by its name."""
+        before = connection.execute("SELECT coalesce(max(id), 0) FROM campaign.journal").fetchone()
+        summary = self.rehearse(connection, run, context)
+        noted = connection.execute(
+            "SELECT message FROM campaign.journal WHERE id > %s AND source = %s ORDER BY id",
+            [before and before[0], run.dag_id],
+        ).fetchall()
+        for (message,) in noted[:LINES_LOGGED]:
+            self.log.info("would note: %s", message)
+        if len(noted) > LINES_LOGGED:
+            self.log.info("... and %d more", len(noted) - LINES_LOGGED)
+        return summary
 
     def _warn_of_the_future(self, run: Run) -> None:
         """Say once in the journal that a run as of a moment yet to come silences the workflow until then."""
@@ -128,7 +145,7 @@ class WorkflowStep(BaseOperator):
                 rehearsed = step.prepare_for_execution()
                 rehearsed.render_template_fields(context)
                 rehearsed.rehearse(connection, run, context)
-            return self.rehearse(connection, run, context)
+            return self._rehearse_aloud(connection, run, context)
 
     def _steps_before(self) -> list[WorkflowStep]:
         before = self.get_flat_relative_ids(upstream=True)
