@@ -7,6 +7,7 @@ import smtplib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from campaign.mail import MailServerAwayError
 from campaign.sending import Message, Outcome, SendingHaltedError
@@ -16,6 +17,8 @@ from campaign.sending.smtp_line import SmtpLine
 
 # How long nothing may happen before the clock is looked at.
 TICK_SECONDS = 0.5
+# How long what is ready waits, at most, for other lines to be.
+GATHER_SECONDS = 0.05
 MESSAGES_PER_LINE = 10
 # A mail that was on a line when it was lost, this often, is not the first choice for the next line.
 LINES_PER_MESSAGE = 2
@@ -39,6 +42,8 @@ class MailSender:
         self.lines: list[SmtpLine] = []
         self._selector = selectors.DefaultSelector()
         self._lost_lines = 0
+        self._note_seconds = 0.0
+        self._notary = ThreadPoolExecutor(1, "note")
 
     def send(self, messages: Iterable[Message | Outcome], batch: Batch) -> None:
         """Send the messages of a batch, until none is left, it is over, or the batch may not go on.
@@ -59,6 +64,7 @@ class MailSender:
             self._forget(line)
             line.quit()
         self._selector.close()
+        self._notary.shutdown()
 
     def _go_on(self, round_: _Round) -> bool:
         if round_.may_go_on and self.is_over():
@@ -69,27 +75,42 @@ class MailSender:
         return bool(round_.outcomes) or any(not line.is_idle or line.leaving for line in self.lines) or round_.has_more
 
     def _turn(self, round_: _Round) -> None:
-        """Listen once, then note what came and let go what is ready, all in one transaction."""
-        self._listen(round_)
+        """Listen, then note what came and let go what is ready, all in one transaction."""
+        self._gather(round_)
         ready = [line for line in self.lines if line.ready and not line.wants_to_write]
         if not ready and not round_.outcomes:
             return
-        # Made before, so that between the note and the dots there is next to nothing.
-        following = [self._next(round_) if self.pace.room() else None for _ in ready]
         round_.may_go_on = self._note(round_, ready)
         if not round_.may_go_on:
             return
-        for line, message in zip(ready, following, strict=True):
-            line.let_go(message)
+        for line in ready:
+            line.let_go(self._next(round_) if round_.made_count and self.pace.room() else None)
             self._watch(line)
+
+    def _gather(self, round_: _Round) -> None:
+        """Listen until every line has something to note, at most for as long as the last note took.
+
+        A note waits for the disk, however many messages it is for: noted one by one, they would all wait in turn.
+        """
+        self._listen(round_, TICK_SECONDS)
+        until = time.monotonic() + min(self._note_seconds, GATHER_SECONDS)
+        while any(line.is_waiting for line in self.lines) and (left := until - time.monotonic()) > 0:
+            self._listen(round_, left)
 
     def _note(self, round_: _Round, ready: list[SmtpLine]) -> bool:
         outcomes, round_.outcomes = round_.outcomes, []
-        may_go_on = round_.batch.note(
+        begun = time.monotonic()
+        noting = self._notary.submit(
+            round_.batch.note,
             outcomes,
             [line.leaving.recipient_id for line in self.lines if line.leaving],
             [line.ready.recipient_id for line in ready if line.ready],
         )
+        # Meanwhile the mails that follow are made: none has to be between the note and the dots.
+        while not noting.done() and round_.made_count < len(ready) and round_.make():
+            pass
+        may_go_on = noting.result()
+        self._note_seconds = time.monotonic() - begun
         if any(outcome.kind == "sent" for outcome in outcomes):
             self._lost_lines = 0
         return may_go_on
@@ -103,7 +124,7 @@ class MailSender:
     def _offer(self, round_: _Round) -> None:
         """Give mails to the lines that have none, and open lines while there is work for more."""
         for line in self.lines:
-            if line.is_idle and not line.leaving and self.pace.room():
+            if line.is_idle and self.pace.room():
                 message = self._next(round_)
                 if message is None:
                     return
@@ -135,12 +156,14 @@ class MailSender:
         self._selector.register(line, selectors.EVENT_READ)
         return line
 
-    def _listen(self, round_: _Round) -> None:
-        patience = min(TICK_SECONDS, self.pace.wait()) if round_.has_more and self._some_idle() else TICK_SECONDS
+    def _listen(self, round_: _Round, patience: float) -> None:
+        if round_.has_more and (not self.lines or any(line.is_idle for line in self.lines)):
+            # A line without a mail waits for the pace.
+            patience = min(patience, self.pace.wait())
         if not self.lines:
             time.sleep(patience)
             return
-        for key, events in self._selector.select(0 if round_.outcomes else patience):
+        for key, events in self._selector.select(patience):
             line = key.fileobj
             assert isinstance(line, SmtpLine)  # noqa: S101  (nothing else is registered)
             if events & selectors.EVENT_WRITE:
@@ -149,9 +172,6 @@ class MailSender:
                 round_.outcomes.extend(line.hear())
             self._after_hearing(line, round_)
         self._drop_overdue(round_)
-
-    def _some_idle(self) -> bool:
-        return len(self.lines) < self.line_limit or any(line.is_idle and not line.leaving for line in self.lines)
 
     def _drop_overdue(self, round_: _Round) -> None:
         now = time.monotonic()
@@ -194,7 +214,7 @@ class MailSender:
             line.abandon()
         while any(line.leaving for line in self.lines):
             try:
-                self._listen(round_)
+                self._listen(round_, TICK_SECONDS)
             except SendingHaltedError:
                 continue
         for line in abandoned:
@@ -214,24 +234,33 @@ class _Round:
         self.may_go_on = True
         self.taken = 0
         self._messages = messages
-        self._returned: deque[Message] = deque()
+        self._made: deque[Message] = deque()
         self._is_exhausted = False
 
     @property
     def has_more(self) -> bool:
-        return bool(self._returned) or not self._is_exhausted
+        return bool(self._made) or not self._is_exhausted
 
-    def next(self) -> Message | None:
-        if self._returned:
-            return self._returned.popleft()
+    @property
+    def made_count(self) -> int:
+        return len(self._made)
+
+    def make(self) -> bool:
+        """Make a mail ahead; return whether there was one to make."""
         for message in self._messages:
             if isinstance(message, Outcome):
                 self.outcomes.append(message)
                 continue
-            self.taken += 1
-            return message
+            self._made.append(message)
+            return True
         self._is_exhausted = True
-        return None
+        return False
+
+    def next(self) -> Message | None:
+        if not self._made and not self.make():
+            return None
+        self.taken += 1
+        return self._made.popleft()
 
     def give_back(self, message: Message) -> None:
-        self._returned.append(message)
+        self._made.append(message)

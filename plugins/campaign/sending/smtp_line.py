@@ -68,6 +68,11 @@ class SmtpLine:
         return self.is_open and self._offered is None and self.ready is None
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether the server has yet to answer before the next mail is ready, or known to be taken."""
+        return self.is_open and self.ready is None and bool(self._awaited)
+
+    @property
     def wants_to_write(self) -> bool:
         """Whether there is something to send that the socket did not take yet."""
         return bool(self._out)
