@@ -246,8 +246,8 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 20 AS $$
         CROSS JOIN weekdays
     ),
 
-    -- The days to look at: what is asked for, whole periods where positions are chosen in them, and from the
-    -- first where starts are counted.
+    -- The days to look at: what is asked for, whole periods (with the week that a month begins in) where positions are
+    -- chosen in them, and from the first where starts are counted.
     span AS (
         SELECT
             date_trunc(
@@ -256,7 +256,7 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 20 AS $$
                     WHEN rule.line_count IS NULL THEN greatest(rule.first_local, ($4 AT TIME ZONE $2) - interval '1 day')
                     ELSE rule.first_local
                 END
-            )::date - 7 AS from_day,
+            )::date - CASE WHEN rule.positions IS NULL THEN 0 ELSE 7 END AS from_day,
             (
                 least(rule.until_local, (least(rule.until_at, $5) AT TIME ZONE $2) + interval '1 day')
                 + CASE
