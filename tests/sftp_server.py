@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ class SftpServer:
     :ivar free_bytes: how many bytes may still be written; None: no limit.
     :ivar seconds_a_write: how long each write takes.
     :ivar drop_after_writes: the connection is cut after so many writes; None: never.
+    :ivar stop_after_writes: the server stops after so many writes; None: never.
+    :ivar taken: files that were taken away as soon as they had their name, by that name; None: they stay.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,6 +32,8 @@ class SftpServer:
         self.free_bytes: int | None = None
         self.seconds_a_write = 0.0
         self.drop_after_writes: int | None = None
+        self.stop_after_writes: int | None = None
+        self.taken: dict[str, bytes] | None = None
         self.writes = 0
         self.connections: list[asyncssh.SSHServerConnection] = []
         self.opened: list[Any] = []
@@ -65,6 +70,13 @@ class SftpServer:
 
         self._await(close(self._acceptor))
         self._acceptor = None
+
+    def refuse_connections(self) -> None:
+        """Cut the connections there are, and take no more, from inside the server."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
+        self.cut_connections()
 
     def cut_connections(self) -> None:
         """Cut the connections there are. What they had open asyncssh would leave to the garbage collector."""
@@ -132,6 +144,13 @@ class _Sftp(asyncssh.SFTPServer):
         self.owner.opened.append(file)
         return file
 
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        super().rename(oldpath, newpath)
+        if self.owner.taken is not None:
+            path = Path(os.fsdecode(self.map_path(newpath)))
+            self.owner.taken[path.name] = path.read_bytes()
+            path.unlink()
+
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:  # type: ignore[override]
         owner = self.owner
         await asyncio.sleep(owner.seconds_a_write)
@@ -139,6 +158,9 @@ class _Sftp(asyncssh.SFTPServer):
         if owner.drop_after_writes is not None and owner.writes > owner.drop_after_writes:
             owner.cut_connections()
             raise asyncssh.SFTPConnectionLost("cut")
+        if owner.stop_after_writes is not None and owner.writes > owner.stop_after_writes:
+            owner.refuse_connections()
+            raise asyncssh.SFTPConnectionLost("stopped")
         if owner.free_bytes is not None:
             owner.free_bytes -= len(data)
             if owner.free_bytes < 0:

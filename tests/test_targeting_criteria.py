@@ -17,6 +17,7 @@ NOTHING = 'everybody: nothing says whom to target. Give purchases, where or list
         ({}, NOTHING),
         ({"where": [], "lists": None, "purchases": {}}, NOTHING),
         ({"everybody": False}, NOTHING),
+        ({"purchases": {"min_count": None, "last_before": None}}, NOTHING),
         ({"exclude_lists": ["staff"], "control_group": {"share": 0.1}}, NOTHING),
         ({"everybody": "yes"}, "everybody: 'yes' must be true or false."),
         ({"everybody": True, "lists": ["vip"]}, "everybody: is true, and lists chooses some: keep one of them."),

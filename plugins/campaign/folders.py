@@ -124,11 +124,12 @@ class S3Folder(ObjectStorageFolder, AtomicFolder):
     @contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
         """Open a new file that appears when the block ends, and not at all when it raises."""
+        bucket, key, _ = self._fs.split_path(self._full(name))
+        self._abort_uploads(bucket, key)
         file = self._fs.open(self._full(name), "xb", block_size=PART_BYTES, autocommit=False)
         try:
             yield file
             if file.tell() == 0:
-                bucket, key, _ = self._fs.split_path(self._full(name))
                 self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=b"", IfNoneMatch="*")
             else:
                 file.close()
@@ -142,6 +143,14 @@ class S3Folder(ObjectStorageFolder, AtomicFolder):
             # Or else it would send its rest when it is collected.
             file.closed = True
             self._fs.invalidate_cache()
+
+    def _abort_uploads(self, bucket: str, key: str) -> None:
+        """Give up what a try that was killed began: its parts would be kept, and charged for, unseen."""
+        with suppress(Exception):  # not every account may list them, nor every server
+            begun = self._fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key).get("Uploads", [])
+            for upload in begun:
+                if upload["Key"] == key:
+                    self._fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload["UploadId"])
 
 
 class SftpFolder(Folder):

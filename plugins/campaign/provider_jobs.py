@@ -60,6 +60,12 @@ def fail_job(connection: Connection, run: Run, job_id: int, reason: str, *, for_
     return status
 
 
+def enter_destination(connection: Connection, job_id: int, destination: str | None) -> None:
+    """Enter where the provider may have the file from now on, and commit: who cancels it has to tell them."""
+    with connection.transaction():
+        connection.execute("UPDATE campaign.provider_job SET destination = %s WHERE id = %s", [destination, job_id])
+
+
 def postpone_with(connection: Connection, job_id: int) -> None:
     """Let the other files for the provider of a job that could not be reached wait as long as that job does.
 

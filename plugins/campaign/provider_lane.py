@@ -7,16 +7,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from threading import Thread
-from typing import Any
 
 import psycopg
 
 from campaign.database import Connection, Row, connect
-from campaign.provider_jobs import claim_job, complete_job, fail_job, postpone_with
+from campaign.provider_jobs import claim_job, complete_job, enter_destination, fail_job, postpone_with
 from campaign.run import Run
-from campaign.storage import TOOK_TOO_LONG, StorageRefusedError, StorageUnreachableError, describe
+from campaign.storage import TOOK_TOO_LONG, StorageRefusedError, describe
 from campaign.transport import OutgoingFile, Transport
 
 log = logging.getLogger(__name__)
@@ -24,8 +23,6 @@ log = logging.getLogger(__name__)
 # What a transport that hangs gets beyond its deadline, to notice by itself and say more about it.
 MARGIN_SECONDS = 5.0
 CUT_OFF = "Its tries were all cut off in the middle: something kills the task while it hands over this file."
-# The connection is gone: the next file would only fail as well.
-CONNECTION_LOST = (StorageUnreachableError, ConnectionError, EOFError)
 
 
 class ProviderLane(Thread):
@@ -56,6 +53,10 @@ class ProviderLane(Thread):
         # The job at hand, and the reading of time.monotonic() by which it has to be done.
         self._at_hand: tuple[int, float] | None = None
         self._is_left_behind = False
+        self._stack = ExitStack()
+        self._transport: Transport | None = None
+        # A job whose try failed on the connection that is open.
+        self._failed_job: int | None = None
 
     def run(self) -> None:
         """Serve the jobs; what goes wrong with the campaign database is kept for who waits for the thread."""
@@ -77,39 +78,74 @@ class ProviderLane(Thread):
         return True
 
     def _serve_all(self, connection: Connection) -> None:
-        with ExitStack() as stack:
-            transport: Transport | None = None
+        with self._stack:
             for job in self._jobs:
                 if self._is_left_behind or (job is not self._jobs[0] and time.monotonic() > self._round_ends):
                     return
-                claim = claim_job(connection, self._workflow_run, "transfer", job["job_id"])
-                if claim is None:  # canceled, or held, since it was listed
-                    continue
                 deadline = time.monotonic() + self._timeout
                 self._at_hand = (job["job_id"], deadline)
                 try:
-                    if claim["is_beyond_its_tries"]:
-                        raise StorageRefusedError(CUT_OFF)
-                    transport = transport or stack.enter_context(self._make_transport())
-                    self._deliver(connection, transport, job, claim["facts"], deadline)
-                except psycopg.Error:
-                    raise
-                except Exception as error:
-                    self._fail(connection, job, error)
-                    if _lost_connection(error):
-                        self.tally["providers_unreachable"] += 1
-                        postpone_with(connection, job["job_id"])
+                    if not self._serve(connection, job, deadline):
                         return
                 finally:
                     self._at_hand = None
 
-    def _deliver(
-        self, connection: Connection, transport: Transport, job: Row, facts: dict[str, Any], deadline: float
-    ) -> None:
+    def _serve(self, connection: Connection, job: Row, deadline: float) -> bool:
+        """Carry out one job; return False when the provider is away, so that the others are not tried."""
+        if self._failed_job is not None:
+            # Whatever a try failed of: a provider that does not let us in again is away.
+            if not self._open_again():
+                return self._give_up(connection, self._failed_job)
+            self._failed_job = None
+        claim = claim_job(connection, self._workflow_run, "transfer", job["job_id"])
+        if claim is None:  # canceled, or held, since it was listed
+            return True
+        try:
+            if claim["is_beyond_its_tries"]:
+                raise StorageRefusedError(CUT_OFF)
+            self._transport = self._transport or self._stack.enter_context(self._make_transport())
+            self._deliver(connection, self._transport, job, claim, deadline)
+        except psycopg.Error:
+            raise
+        except StorageRefusedError as error:
+            self._fail(connection, job, error, for_good=True)
+        except Exception as error:
+            self._fail(connection, job, error)
+            if self._transport is None:
+                return self._give_up(connection, job["job_id"])
+            self._failed_job = job["job_id"]
+        return True
+
+    def _open_again(self) -> bool:
+        """Open the connection anew; return whether that worked."""
+        with suppress(Exception):  # it is broken
+            self._stack.close()
+        try:
+            self._transport = self._stack.enter_context(self._make_transport())
+        except Exception as error:
+            log.warning("%s: %s", self._jobs[0]["provider"], describe(error))
+            return False
+        return True
+
+    def _give_up(self, connection: Connection, job_id: int) -> bool:
+        """Let the files of a provider that is away wait with the one that was tried."""
+        self.tally["providers_unreachable"] += 1
+        postpone_with(connection, job_id)
+        return False
+
+    def _deliver(self, connection: Connection, transport: Transport, job: Row, claim: Row, deadline: float) -> None:
+        facts = claim["facts"]
         if facts["file"] is None:
             raise StorageRefusedError("The delivery has no extraction file: extract it first.")
         file = OutgoingFile.from_facts(job["job_id"], facts)
-        receipt = transport.deliver(file, deadline)
+        # From here on the provider may have it, whatever becomes of this try.
+        place = claim["destination"] or f"{job['storage_url'].rstrip('/')}/{file.name}"
+        enter_destination(connection, job["job_id"], place)
+        try:
+            receipt = transport.deliver(file, deadline)
+        except StorageRefusedError:
+            enter_destination(connection, job["job_id"], claim["destination"])
+            raise
         complete_job(
             connection,
             self._workflow_run,
@@ -121,21 +157,11 @@ class ProviderLane(Thread):
         self.tally["files_already_there" if receipt.was_there else "files_sent"] += 1
         self.tally["bytes_sent"] += 0 if receipt.was_there else file.byte_count
 
-    def _fail(self, connection: Connection, job: Row, error: Exception) -> None:
+    def _fail(self, connection: Connection, job: Row, error: Exception, *, for_good: bool = False) -> None:
         reason = describe(error)
         log.warning("%s to %s: %s", job["file_name"], job["provider"], reason)
-        is_final = isinstance(error, StorageRefusedError)
-        self._count(fail_job(connection, self._workflow_run, job["job_id"], reason, for_good=is_final))
+        self._count(fail_job(connection, self._workflow_run, job["job_id"], reason, for_good=for_good))
 
     def _count(self, status: str | None) -> None:
         if status is not None:
             self.tally["files_failed" if status == "failed" else "files_to_try_again"] += 1
-
-
-def _lost_connection(error: BaseException | None) -> bool:
-    """Say whether an error, or the one behind it, means that the connection is gone."""
-    while error is not None:
-        if isinstance(error, CONNECTION_LOST):
-            return True
-        error = error.__cause__
-    return False

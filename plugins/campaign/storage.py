@@ -2,7 +2,8 @@
 
 A file is written beside its place under a temporary name, read back, and renamed when its size and SHA-256
 are right; where a file appears under its name at once and whole (S3), it is put there, and read back. A file
-that is there already with the same content is left as it is; one with other content is never overwritten.
+that is there already with the same content is left as it is; one with other content is never overwritten. A
+router that takes a file away as soon as it has its name has it.
 The kinds of folders are in :mod:`campaign.folders`.
 """
 
@@ -119,34 +120,59 @@ def put_verified(
     """
     check_file_name(name)
     try:
-        there = folder.size(name)
-        if there is not None:
-            if there != byte_count or folder.digest(name, deadline) != sha256:
-                raise StorageRefusedError(
-                    f"There is another file of the name {folder.url_of(name)}: it is not overwritten."
-                )
+        if is_there(folder, name, byte_count, sha256, deadline):
             return False
         if isinstance(folder, AtomicFolder):
             with folder.create(name) as target:
                 _copy(open_source, target, byte_count, sha256, deadline)
-            if folder.size(name) != byte_count or folder.digest(name, deadline) != sha256:
+            if _is_damaged(folder, name, byte_count, sha256, deadline):
                 _clear(folder, name)
                 raise StorageError(f"{name} did not arrive at {folder.url} as it was sent.")
             return True
-        with folder.open(temporary_name, "wb") as target:
-            _copy(open_source, target, byte_count, sha256, deadline)
-        if folder.size(temporary_name) != byte_count or folder.digest(temporary_name, deadline) != sha256:
-            raise StorageError(f"{name} did not arrive at {folder.url} as it was sent.")
-        folder.rename(temporary_name, name)
-        if folder.size(name) != byte_count:
-            raise StorageError(f"{name} is not at {folder.url} under its name.")
-    except BaseException as error:
-        if not isinstance(folder, AtomicFolder):
+        try:
+            with folder.open(temporary_name, "wb") as target:
+                _copy(open_source, target, byte_count, sha256, deadline)
+            if folder.size(temporary_name) != byte_count or folder.digest(temporary_name, deadline) != sha256:
+                raise StorageError(f"{name} did not arrive at {folder.url} as it was sent.")
+            if folder.size(name) is not None:
+                # Came in between; not every storage refuses to rename over it.
+                raise _taken(folder, name)
+            folder.rename(temporary_name, name)
+        except BaseException:
             _clear(folder, temporary_name)
-        if isinstance(error, StorageError) or not isinstance(error, Exception):
             raise
+        if folder.size(name) not in (byte_count, None):
+            raise StorageError(f"{name} is not at {folder.url} as it was sent.")
+    except StorageError:
+        raise
+    except Exception as error:
         raise StorageError(f"{name} could not be written to {folder.url}: {describe(error)}") from error
     return True
+
+
+def is_there(folder: Folder, name: str, byte_count: int, sha256: str, deadline: float | None = None) -> bool:
+    """Say whether a file is there already.
+
+    :raises StorageRefusedError: when another file has the name.
+    """
+    there = folder.size(name)
+    if there is None:
+        return False
+    if there != byte_count or folder.digest(name, deadline) != sha256:
+        raise _taken(folder, name)
+    return True
+
+
+def _taken(folder: Folder, name: str) -> StorageRefusedError:
+    return StorageRefusedError(f"There is another file of the name {folder.url_of(name)}: it is not overwritten.")
+
+
+def _is_damaged(folder: Folder, name: str, byte_count: int, sha256: str, deadline: float | None) -> bool:
+    """Say whether a file that was put is another one now. One that the router took meanwhile is not."""
+    try:
+        return folder.size(name) not in (byte_count, None) or folder.digest(name, deadline) != sha256
+    except FileNotFoundError:
+        return False
 
 
 def _copy(open_source: OpenSource, target: IO[bytes], byte_count: int, sha256: str, deadline: float | None) -> None:

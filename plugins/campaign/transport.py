@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from campaign.folders import open_folder
-from campaign.storage import Folder, OpenSource, check_file_name, open_url, put_verified
+from campaign.storage import Folder, OpenSource, check_file_name, is_there, open_url, put_verified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,24 +167,20 @@ class StorageTransport(Transport):
 
     def deliver(self, file: OutgoingFile, deadline: float) -> Receipt:
         """Put the file there, and then its manifest: who sees a manifest may take the file."""
-        manifest_name = f"{file.name}.manifest.json"
-        if file.manifest is not None:
-            check_file_name(manifest_name)
-        is_new = self._put(file.name, file.open, file.byte_count, file.sha256, file.job_id, deadline)
-        if file.manifest is not None:
-            content = file.manifest
-            self._put(
-                manifest_name,
-                lambda: io.BytesIO(content),
-                len(content),
-                hashlib.sha256(content).hexdigest(),
-                file.job_id,
-                deadline,
-            )
+        manifest = file.manifest
+        if manifest is None:
+            is_new = self._put(file.name, file.open, file.byte_count, file.sha256, file, deadline)
+        else:
+            name, size, sha256 = f"{file.name}.manifest.json", len(manifest), hashlib.sha256(manifest).hexdigest()
+            # A file whose manifest has no place is not handed over.
+            check_file_name(name)
+            is_there(self._folder, name, size, sha256, deadline)
+            is_new = self._put(file.name, file.open, file.byte_count, file.sha256, file, deadline)
+            self._put(name, lambda: io.BytesIO(manifest), size, sha256, file, deadline)
         return Receipt(self._folder.url_of(file.name), was_there=not is_new)
 
     def _put(
-        self, name: str, open_source: OpenSource, byte_count: int, sha256: str, job_id: int, deadline: float
+        self, name: str, open_source: OpenSource, byte_count: int, sha256: str, file: OutgoingFile, deadline: float
     ) -> bool:
         return put_verified(
             self._folder,
@@ -193,6 +189,6 @@ class StorageTransport(Transport):
             byte_count=byte_count,
             sha256=sha256,
             # Hidden, and unlike the pattern of any file that the provider waits for.
-            temporary_name=f".{name}.{job_id}.part",
+            temporary_name=f".{name}.{file.job_id}.part",
             deadline=deadline,
         )

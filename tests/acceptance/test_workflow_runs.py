@@ -111,6 +111,18 @@ def test_workflows_become_dag_runs_and_are_followed(
     runs = session.scalars(select(DagRun.run_id).where(DagRun.dag_id == "campaignTargeting")).all()
     assert runs == ["campaign__good_targeting_1"]
 
+    # So is one that is paused when its run is under way; the run goes on when it is not any more.
+    pausing = update(DagModel).where(DagModel.dag_id == "campaignTargeting")
+    for is_paused, expected in (
+        (True, ("queued", "The DAG campaignTargeting is paused: unpause it in the Airflow UI.")),
+        (False, ("running", None)),
+    ):
+        session.execute(pausing.values(is_paused=is_paused))
+        session.commit()
+        assert run_operation_mgt() == "success"
+        assert workflows(db)[0][1:] == expected
+    assert session.scalars(select(DagRun.run_id).where(DagRun.dag_id == "campaignTargeting")).all() == runs
+
     # Its end is seen.
     session.execute(update(DagRun).where(DagRun.run_id == "campaign__good_targeting_1").values(state="failed"))
     session.commit()

@@ -328,6 +328,8 @@ def test_wrong_expressions_are_refused(expression: str, message: str) -> None:
         ({"encoding": "klingon"}, "In the export format 'CSV': there is no encoding 'klingon'"),
         ({"encoding": "base64"}, "there is no encoding 'base64'"),
         ({"encoding": "idna"}, "'idna' is no encoding for files"),
+        ({"encoding": "unicode_escape"}, "'unicode_escape' is no encoding for files"),
+        ({"encoding": "charmap"}, "'charmap' is no encoding for files"),
         ({"delimiter": "\u00a7"}, "the delimiter '\u00a7' must be a sign of ASCII"),
         ({"quote": "?", "encoding": "latin-1"}, r"the quote must not be '\?' with the encoding iso8859-1"),
         ({"columns": [{"header": "a", "expression": "x"}]}, r"column 1 \('a'\): the expression 'x' is wrong"),
@@ -385,6 +387,11 @@ def file_name(template: str | None, *taken: str, version: int = 1, **changes: An
         ("Stra\u00dfe \u00e9t\u00e9 {{ version }}", {}, "Strasse_ete_1.csv"),
         ("v1.2 {{ as_of.strftime('%H%M') }}", {}, "v1.2_0900.csv"),
         ("x" * 500, {}, "x" * 180 + ".csv"),
+        ("\u00e9" * 500 + ".csv.zst", {"compression": "zstd"}, "e" * 180 + ".csv.zst"),
+        ("CON", {}, "CON_.csv"),
+        ("nul.2026.txt", {}, "nul_.2026.txt"),
+        ("../lpt1.csv.gz", {"compression": "gzip"}, "lpt1_.csv.gz"),
+        ("console", {}, "console.csv"),
     ],
 )
 def test_file_names_stay_in_the_folder(template: str | None, changes: dict[str, Any], name: str) -> None:
@@ -612,6 +619,29 @@ def test_a_delivery_canceled_after_a_kill_leaves_no_file(
     run_workflow("operationMgt", NOW)
     assert [path.name for path in files.iterdir()] == ["other.csv"]
     assert db.execute("SELECT * FROM campaign.extraction_attempt").fetchall() == []
+
+
+def test_a_file_that_was_killed_and_failed_gets_a_name_that_fits_when_it_is_sent_back(
+    db: psycopg.Connection[Any], factory: Factory, files: Path, service: int, run_workflow: Workflow
+) -> None:
+    delivery = approved(factory, service, [("Ann", "A")], status="extracting")
+    factory.insert(
+        "extraction_attempt", delivery_id=delivery, version=1, file_name="catalog_20261101.csv", started_at=NOW,
+        run_id="killed",
+    )  # fmt: skip
+    files.mkdir()
+    for name in ("catalog_20261101.csv", ".catalog_20261101.csv.part"):
+        (files / name).write_text("half")
+    db.execute("UPDATE campaign.export_format SET encoding = 'klingon'")
+    run_workflow("operationMgt", NOW)
+    assert statuses(db) == {"catalog": "failed"}
+    db.execute("UPDATE campaign.export_format SET encoding = 'UTF-8', compression = 'gzip'")
+    db.execute("SELECT campaign.retry_delivery(%s)", [delivery])
+    assert run_workflow("operationMgt", NOW, dry_run=True)["extract_files"]["files_to_extract"] == 1
+    run_workflow("operationMgt", NOW)
+    assert [path.name for path in files.iterdir()] == ["catalog_20261102.csv.gz"]
+    assert gzip.decompress((files / "catalog_20261102.csv.gz").read_bytes()) == b"first,last\nAnn,A\n"
+    assert [row[1:3] for row in on_record(db)] == [(1, "catalog_20261102.csv.gz")]
 
 
 def test_recipients_deleted_after_the_analysis_are_told(

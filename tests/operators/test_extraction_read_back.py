@@ -130,6 +130,22 @@ def test_csv_module_and_pandas_read_every_value(
     )
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_file_of_one_column_has_no_blank_lines(target: psycopg.Connection[Any], tmp_path: Path, line_end: str) -> None:
+    path = tmp_path / "file.csv"
+    values = ["a", None, "", "\\.", " ", None]
+    rows: Rows = [(value, None, None) for value in values]
+    columns = [{"header": "name", "expression": "recipient.first_name"}]
+    write(target, path, rows, columns=columns, line_end=line_end)
+    expected = [[value or ""] for value in values]
+    with path.open(newline="") as file:
+        assert list(csv.reader(file)) == [["name"], *expected]
+    assert pd.read_csv(path, dtype=str, keep_default_na=False).to_numpy().tolist() == expected
+    reading = f"SELECT * FROM read_csv('{path}', header = true, all_varchar = true, allow_quoted_nulls = false)"
+    found = duckdb.sql(reading).fetchall()
+    assert [list(row) for row in found] == expected
+
+
 @TRIED
 @given(rows=ROWS, delimiter=SIGNS, quote=QUOTES, compression=st.sampled_from(["none", "gzip", "zstd"]))
 def test_duckdb_reads_every_value_and_tells_null_from_empty(

@@ -207,6 +207,53 @@ def test_server_that_is_away_costs_one_job_a_try_and_comes_back(
     assert case.deliveries() == [("finished",)] * 3
 
 
+def test_server_that_goes_away_in_the_middle_costs_one_job_a_try(
+    case: ProviderCase, run_workflow: Workflow, server: SftpServer, router: Path
+) -> None:
+    service = case.service(provider=SFTP)
+    contents = {f"delivery-{case.delivery(service, text)}-1.csv": text for text in (os.urandom(2_000_000), b"x", b"y")}
+    server.stop_after_writes = 5
+    summary = run_workflow("providerMgt", AS_OF)["transfer_files"]
+    assert (summary["providers_unreachable"], summary["files_waiting"]) == (1, 2)
+    assert case.jobs("status", "tries", "next_try_at") == [
+        (1, "transfer", "pending", 1, AS_OF + MINUTE),
+        (2, "transfer", "pending", 0, AS_OF + MINUTE),
+        (3, "transfer", "pending", 0, AS_OF + MINUTE),
+    ]
+    server.stop_after_writes = None
+    server.start()
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert files(router / "inbox") == contents
+
+
+def test_router_that_takes_files_at_once_gets_each_once(
+    case: ProviderCase, run_workflow: Workflow, server: SftpServer, router: Path
+) -> None:
+    server.taken = {}
+    delivery = case.delivery(case.service(provider=SFTP, with_manifest=True))
+    run_workflow("providerMgt", AS_OF)
+    assert case.jobs() == [(delivery, "transfer", "done")]
+    name = f"delivery-{delivery}-1.csv"
+    assert (server.taken[name], set(server.taken)) == (b"name\nAda\n", {name, f"{name}.manifest.json"})
+    assert files(router / "inbox") == {}
+
+
+def test_file_whose_manifest_has_no_place_is_not_handed_over(
+    case: ProviderCase, run_workflow: Workflow, server: SftpServer, router: Path
+) -> None:
+    delivery = case.delivery(case.service(provider=SFTP, with_manifest=True))
+    manifest = router / "inbox" / f"delivery-{delivery}-1.csv.manifest.json"
+    manifest.write_bytes(b"{}")
+    run_workflow("providerMgt", AS_OF)
+    assert case.jobs("status", "error") == [
+        (
+            delivery, "transfer", "failed",
+            f"There is another file of the name sftp:///inbox/{manifest.name}: it is not overwritten.",
+        )
+    ]  # fmt: skip
+    assert files(router / "inbox") == {manifest.name: b"{}"}
+
+
 def test_connection_that_breaks_in_the_middle(
     case: ProviderCase, run_workflow: Workflow, server: SftpServer, router: Path
 ) -> None:
@@ -357,6 +404,25 @@ def test_file_that_arrives_damaged_is_not_given_its_name(router: Path) -> None:
     assert files(router) == {}
 
 
+def test_other_file_that_comes_in_between_is_not_overwritten(router: Path) -> None:
+    content = b"name\nAda\n"
+
+    def source() -> io.BytesIO:
+        # Behind the look whether the name is taken.
+        (router / "a.csv").write_bytes(b"of another")
+        return io.BytesIO(content)
+
+    with (
+        open_folder(f"file://{router}", None) as folder,
+        pytest.raises(StorageRefusedError, match="another file of the name"),
+    ):
+        put_verified(
+            folder, "a.csv", source, byte_count=len(content),
+            sha256=hashlib.sha256(content).hexdigest(), temporary_name=".a.csv.1.part",
+        )  # fmt: skip
+    assert files(router) == {"a.csv": b"of another"}
+
+
 def test_limit_of_a_provider_and_the_rest_in_the_next_run(
     case: ProviderCase, run_workflow: Workflow, router: Path
 ) -> None:
@@ -505,7 +571,8 @@ def test_transport_of_a_team(case: ProviderCase) -> None:
     assert PrinterApi.opened == [("printer-api://orders", "printers_api"), ("closed", None)]
     assert case.jobs("status", "error", "destination") == [
         (good, "transfer", "done", None, f"printer-api://orders/{digest}"),
-        (bad, "transfer", "pending", "The printers answered 503.", None),
+        # Who knows what became of it: its cancellation is told.
+        (bad, "transfer", "pending", "The printers answered 503.", f"printer-api://orders/delivery-{bad}-1.csv"),
     ]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import multiprocessing
 import os
 import resource
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,7 @@ import pytest
 from airflow.sdk.io.store import _STORE_CACHE
 from s3fs import S3FileSystem
 
-from campaign.folders import PART_BYTES, open_folder
+from campaign.folders import PART_BYTES, S3Folder, open_folder
 from campaign.storage import StorageError, put_verified
 from tests.conftest import Workflow
 from tests.factories import Factory
@@ -213,6 +214,70 @@ def test_server_that_fails_in_the_middle_of_a_file(
     finally:
         server.kill()
         forget_clients()
+
+
+def test_server_that_goes_away_costs_one_job_a_try(
+    case: ProviderCase, run_workflow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = S3Server()
+    server.start()
+    try:
+        forget_clients()
+        server.make_bucket("router")
+        monkeypatch.setenv("AIRFLOW_CONN_ROUTER_S3", server.airflow_connection(read_timeout=2))
+        service = case.service(provider=S3)
+        for content in (os.urandom(PART_BYTES * 3), b"x", b"y"):
+            case.delivery(service, content)
+        created = S3Folder.create
+
+        @contextmanager
+        def create(folder: S3Folder, name: str) -> Iterator[IO[bytes]]:
+            with created(folder, name) as file:
+                server.signal(signal.SIGKILL)
+                yield file
+
+        monkeypatch.setattr(S3Folder, "create", create)
+        summary = run_workflow("providerMgt", AS_OF)["transfer_files"]
+        assert (summary["providers_unreachable"], summary["files_waiting"]) == (1, 2)
+        assert [tries for *_, tries in case.jobs("tries")] == [1, 0, 0]
+    finally:
+        server.kill()
+        forget_clients()
+
+
+def test_router_that_takes_a_file_at_once_has_it(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    created = S3Folder.create
+    taken = []
+
+    @contextmanager
+    def create(folder: S3Folder, name: str) -> Iterator[IO[bytes]]:
+        with created(folder, name) as file:
+            yield file
+        taken.append(server.files("router"))
+        server.client().delete_object(Bucket="router", Key=f"inbox/{name}")
+
+    monkeypatch.setattr(S3Folder, "create", create)
+    assert put(b"name\nAda\n")
+    assert taken == [{"inbox/a.csv": b"name\nAda\n"}]
+
+
+def test_task_that_is_killed_leaves_no_parts_behind(
+    case: ProviderCase, run_workflow: Workflow, server: S3Server
+) -> None:
+    content = os.urandom(PART_BYTES * 6)
+    delivery = case.delivery(case.service(provider=S3), content)
+    task = multiprocessing.get_context("fork").Process(target=run_workflow, args=("providerMgt", AS_OF))
+    task.start()
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not server.unfinished_uploads("router"):
+        time.sleep(0.01)
+    task.kill()
+    task.join()
+    assert (server.files("router"), server.unfinished_uploads("router")) == ({}, 1)
+    forget_clients()
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert server.files("router") == {f"inbox/delivery-{delivery}-1.csv": content}
+    assert server.unfinished_uploads("router") == 0
 
 
 def test_answer_is_picked_up_at_once(

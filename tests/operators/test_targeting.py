@@ -104,6 +104,8 @@ def test_purchases_count_from_the_first_to_the_day_of_as_of(
     assert selected(db, generic, factory, purchases={"min_count": 3}) == [loyal, late]
     assert selected(db, generic, factory, purchases={"min_amount": "75"}) == [loyal, spender, late]
     assert selected(db, generic, factory, purchases={"max_count": 0}) == [never]
+    # Who never bought has spent more than less than nothing.
+    assert selected(db, generic, factory, purchases={"min_amount": "-1", "max_amount": 0}) == [never]
     assert selected(db, generic, factory, purchases={"max_amount": 75, "last_before": "1998-01-01"}) == [late]
     assert selected(db, generic, factory, purchases={}) == [loyal, spender, late, future, never]
 
@@ -310,6 +312,17 @@ def test_control_group_may_be_the_first_in_an_order(
         control_group={"count": 1, "order_by": "attributes.score", "descending": True},
     )  # fmt: skip
     assert target(db, waiting) == {"control": [high], "main": [low, none]}
+
+
+def test_a_null_in_an_attribute_is_last_in_an_order_like_no_attribute(
+    db: psycopg.Connection[Any], factory: Factory, generic: DAG, waiting: int
+) -> None:
+    null, high, none, low = (
+        person(factory, attributes=Jsonb(attributes))
+        for attributes in ({"score": None}, {"score": 9}, {}, {"score": 1})
+    )
+    run_targeting(generic, NOW, delivery="catalog", control_group={"count": 2, "order_by": "attributes.score"})
+    assert target(db, waiting) == {"control": [high, low], "main": [null, none]}
 
 
 def test_who_is_excluded_takes_no_place_in_the_control_group(
@@ -544,6 +557,27 @@ def test_split_puts_each_recipient_into_one_part_and_keeps_it_there(
     other = dict(of_set(db, dag, "other", "recipient_id, part"))
     not_in_a = [recipient for recipient, part in parts.items() if part != "a"]
     assert 0.4 < sum(other[recipient] == "a" for recipient in not_in_a) / len(not_in_a) < 0.6
+
+
+def test_a_part_that_a_split_does_not_have_is_refused(
+    db: psycopg.Connection[Any], factory: Factory, people: list[int]
+) -> None:
+    with DAG(dag_id="parts", schedule=None) as dag:
+        everybody = query("everybody", "true")
+        halves = TargetSplitOperator(task_id="halves", source=everybody, shares={"a": 0.5, "b": 0.5})
+        whole = TargetSplitOperator(task_id="whole", source=everybody, shares={"all": 1})
+        TargetUnionOperator(task_id="back", sources=[whole.part("all"), halves.part("{{ params.half }}")])
+        TargetUnionOperator(task_id="no_split", sources=["everybody/a", halves.part("a")])
+    for task_id in ("everybody", "halves", "whole"):
+        run_task(dag, task_id)
+    run_task(dag, "back", half="b")
+    assert of_set(db, dag, "back") == people
+    for half in ("c", "a' OR TRUE --", "A"):
+        with pytest.raises(MissingSetError) as refused:
+            run_task(dag, "back", half=half)
+        assert str(refused.value) == f"halves has no part {half!r}: it has a, b."
+    with pytest.raises(MissingSetError, match="everybody has no part 'a': it has none"):
+        run_task(dag, "no_split")
 
 
 def test_a_set_that_is_gone_is_named(db: psycopg.Connection[Any]) -> None:

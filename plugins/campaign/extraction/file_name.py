@@ -15,6 +15,8 @@ from campaign.templating import TemplateRefusedError, render_text
 DEFAULT_TEMPLATE = '{{ delivery.internal_name }}_{{ as_of.strftime("%Y%m%d") }}'
 # With the extensions and a version it stays below what file systems allow (255 bytes).
 LONGEST_STEM = 180
+# What Windows takes for a device, whatever comes after a dot: no file of that name can be stored there.
+DEVICE = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
 # Letters that Unicode does not take apart into a base letter and a mark.
 FOLDED = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "œ": "oe"})
 
@@ -62,4 +64,4 @@ def _take_apart(name: str, layout: Layout) -> tuple[str, str]:
     stem, dot, extension = name.rpartition(".")
     if not dot or not stem or not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,5}", extension):
         stem, extension = name, layout.extension.removeprefix(".")
-    return stem[:LONGEST_STEM].rstrip("._-"), f".{extension}{compressed}"
+    return DEVICE.sub(r"\1_", stem[:LONGEST_STEM].rstrip("._-")), f".{extension}{compressed}"

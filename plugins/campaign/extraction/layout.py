@@ -19,8 +19,9 @@ EXTENSIONS = {"none": "", "gzip": ".gz", "zip": ".zip", "zstd": ".zst"}
 NOT_FOR_FILES = {
     "idna",
     "punycode",
-    "unicode_escape",
+    "unicode-escape",
     "raw-unicode-escape",
+    "charmap",
     "utf-7",
     "undefined",
     "mbcs",
@@ -54,6 +55,11 @@ class Layout:
     def is_fixed_width(self) -> bool:
         """Whether each column has a width, instead of a delimiter after it."""
         return self.columns[0][2] is not None
+
+    @property
+    def is_one_value_a_line(self) -> bool:
+        """Whether a line could be blank, and so be skipped by its readers: then all values are quoted, none missing."""
+        return len(self.columns) == 1 and not self.is_fixed_width
 
     @property
     def extension(self) -> str:
@@ -90,6 +96,8 @@ class Layout:
             values: list[sql.Composable] = [sql.SQL("concat({})").format(chained)]
         else:
             values = [expression for _, expression, *_ in self.columns]
+            if self.is_one_value_a_line:
+                values = [sql.SQL("coalesce({}, '')").format(*values)]
         return sql.SQL(
             "SELECT {values} FROM campaign.delivery_target AS target "
             "INNER JOIN campaign.recipient ON target.recipient_id = recipient.id "
@@ -105,9 +113,10 @@ class Layout:
         """Return the COPY of the rows, in UTF-8 and with LF."""
         return sql.SQL(
             "COPY ({query}) TO STDOUT (FORMAT csv, DELIMITER {delimiter}, QUOTE {quote}, ESCAPE {quote}, "
-            "NULL '', ENCODING 'UTF8')"
+            "NULL '', {quoting}ENCODING 'UTF8')"
         ).format(
             query=self.query(delivery_id),
+            quoting=sql.SQL("FORCE_QUOTE *, " if self.is_one_value_a_line else ""),
             delimiter=sql.Literal(UNUSED_DELIMITER if self.is_fixed_width else self.delimiter),
             quote=sql.Literal(UNUSED_QUOTE if self.is_fixed_width else self.quote),
         )

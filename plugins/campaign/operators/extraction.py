@@ -101,11 +101,12 @@ class ExtractionStep(WorkflowStep):
             row = load_facts(connection, delivery_id)
             layout = layout_of(row)
             if row["status"] == "extraction_pending":
+                file_name = self._file_name(connection, run, row, layout)
+                if row["attempted_file_name"] not in (None, file_name):
+                    _remove_files(folder, row["attempted_file_name"])
                 binds = run.binds() | {
-                    "delivery_id": delivery_id,
-                    "version": row["version"],
-                    "file_name": self._file_name(connection, run, row, layout),
-                }
+                    "delivery_id": delivery_id, "version": row["version"], "file_name": file_name
+                }  # fmt: skip
                 execute_statements(connection, read_statement("operation_mgt/claim_extraction.sql"), binds)
         with workflow_transaction(run) as connection:
             row = load_facts(connection, delivery_id)
@@ -127,7 +128,10 @@ class ExtractionStep(WorkflowStep):
             ).fetchone()
             return found is not None
 
-        return row["attempted_file_name"] or make_file_name(
+        if row["status"] == "extracting":
+            return str(row["attempted_file_name"])
+        # Of one that was sent back after a failure, the format may be another one since.
+        return make_file_name(
             row["file_name_template"],
             row["facts"],
             as_of=run.as_of,
@@ -227,8 +231,7 @@ class ExtractionStep(WorkflowStep):
         """Remove what is left of files that were begun for deliveries that were canceled since."""
         for attempt in abandoned:
             try:
-                _remove(folder / attempt["file_name"])
-                _remove(temporary_of(folder / attempt["file_name"]))
+                _remove_files(folder, attempt["file_name"])
             # A folder in the place of the file is a ValueError.
             except (OSError, ValueError) as error:
                 self._warn_of_leftover(connection, run, attempt, error)
@@ -278,3 +281,9 @@ def _folder() -> ObjectStoragePath:
 
 def _remove(path: Any) -> None:
     path.unlink(missing_ok=True)
+
+
+def _remove_files(folder: ObjectStoragePath, file_name: str) -> None:
+    """Remove a file that nobody wants any more, and what was begun of it."""
+    _remove(folder / file_name)
+    _remove(temporary_of(folder / file_name))

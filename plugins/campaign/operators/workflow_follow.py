@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psycopg.types.json import Jsonb
 
-from campaign.dag_runs import DagRunError, dag_run_state, stop_dag_run
+from campaign.dag_runs import DagRunError, dag_run_state, require_runnable_dag, stop_dag_run
 from campaign.database import Connection, Row, execute_statements, workflow_transaction
 from campaign.operators.workflow_start import record_outcomes
 from campaign.operators.workflow_step import Summary, WorkflowStep
@@ -66,8 +66,18 @@ class WorkflowFollowStep(WorkflowStep):
                 return None
             return {"id": workflow["id"], "outcome": "failed", "reason": str(error)}
         self.log.info("%s: its run %s is %s", workflow["internal_name"], workflow["run_id"], state)
-        outcome = OUTCOME_OF_STATE.get(state)
-        return {"id": workflow["id"], "outcome": outcome} if outcome else None
+        if outcome := OUTCOME_OF_STATE.get(state):
+            return {"id": workflow["id"], "outcome": outcome}
+        return self._look_at_dag(workflow)
+
+    def _look_at_dag(self, workflow: Row) -> dict[str, Any] | None:
+        """Return what keeps a run from its end that has none yet: Airflow leaves those of a paused DAG alone."""
+        try:
+            require_runnable_dag(workflow["dag_id"])
+        except DagRunError as error:
+            self.log.warning("%s: %s", workflow["internal_name"], error)
+            return {"id": workflow["id"], "outcome": "blocked", "reason": str(error)}
+        return None
 
     def _select_canceled(self, connection: Connection, run: Run) -> list[Row]:
         statement = read_statement("operation_mgt/select_canceled_workflows.sql")

@@ -35,7 +35,8 @@ class Choice:
         if self.order_by is None:
             return None
         if self.order_by.startswith("attributes."):
-            return "(recipient.attributes -> %(order_attribute)s::text)"
+            # A null in an attribute is as missing as no attribute: last.
+            return "nullif(recipient.attributes -> %(order_attribute)s::text, 'null')"
         collation = "" if self.order_by in BOOLEAN_COLUMNS or self.order_by == "id" else ' COLLATE "C"'
         return f"recipient.{self.order_by}{collation}"
 

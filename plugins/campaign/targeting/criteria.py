@@ -6,8 +6,9 @@ statement, and every value is bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -75,13 +76,19 @@ def _require_choice(parameters: Mapping[str, Any]) -> None:
     everybody = parameters.get("everybody")
     if everybody not in (None, True, False):
         raise TargetingParameterError(f"everybody: {everybody!r} must be true or false.")
-    chosen = [key for key in ("purchases", "where", "lists") if parameters.get(key)]
+    chosen = [key for key in ("purchases", "where", "lists") if _chooses(parameters.get(key))]
     if everybody and chosen:
         raise TargetingParameterError(f"everybody: is true, and {', '.join(chosen)} chooses some: keep one of them.")
     if not everybody and not chosen:
         raise TargetingParameterError(
             'everybody: nothing says whom to target. Give purchases, where or lists, or write "everybody": true.'
         )
+
+
+def _chooses(criterion: Any) -> bool:
+    """Say whether a criterion was filled in: a form sends the fields that were left empty as nulls."""
+    values = criterion.values() if isinstance(criterion, dict) else criterion or ()
+    return not isinstance(values, Iterable) or any(value is not None for value in values)
 
 
 def _add_purchases(criteria: Criteria, purchases: Any) -> None:
@@ -98,10 +105,10 @@ def _add_purchases(criteria: Criteria, purchases: Any) -> None:
         expression, comparison, cast, check, asks_for_purchase = rule
         checked = check(f"purchases.{key}", value)
         criteria.purchase_conditions.append(f"{expression} {comparison} {criteria.bind('purchases', checked, cast)}")
-        criteria.needs_a_purchase |= asks_for_purchase and checked != 0
+        criteria.needs_a_purchase |= asks_for_purchase and (isinstance(checked, date) or checked > 0)
 
 
-# key: what is compared, how, the type of the value, its check, whether only a buyer can meet it.
+# key: what is compared, how, the type of the value, its check, whether only a buyer can meet it (above zero).
 PURCHASE_RULES: dict[str, tuple[str, str, str, Callable[[str, Any], Any], bool]] = {
     "min_count": ("coalesce(history.purchase_count, 0)", ">=", "bigint", whole_number, True),
     "max_count": ("coalesce(history.purchase_count, 0)", "<=", "bigint", whole_number, False),

@@ -93,9 +93,11 @@ class TargetTask(BaseOperator):
         parts = [source.partition("/") for source in self.sources]
         sets = [run.set_of(task_id) for task_id, _, _ in parts]
         require_sets(connection, sets)
-        for _, _, part in parts:
-            if part and not part.isidentifier():
-                raise MissingSetError(f"{part!r} is no name of a part: letters, digits and underscores.")
+        for task_id, _, part in parts:
+            # The name of a part may come from a parameter of the run: of an unknown one, nobody would be found.
+            known = getattr(self.dag.get_task(task_id), "shares", {}) if part else {}
+            if part and part not in known:
+                raise MissingSetError(f"{task_id} has no part {part!r}: it has {', '.join(known) or 'none'}.")
         return [
             one.table
             if not part
