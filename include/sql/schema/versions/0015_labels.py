@@ -6,7 +6,7 @@ Revision ID: 0015_labels
 from campaign.migrate import run_sql_folder
 
 revision = "0015_labels"
-down_revision = "0013_costs"
+down_revision = "0014_stock"
 
 
 def upgrade() -> None:
