@@ -37,6 +37,7 @@ COLUMNS = {
     ("cost_line", "changed_at"): "the time of day",
     ("cost_total", "computed_at"): "the time of day",
     ("expense_line", "computed_at"): "the time of day",
+    ("expense_line", "frozen_at"): "as of which run it was frozen; with what, is compared",
     ("cost_problem", "first_seen_at"): "as of which run it was seen first",
     ("cost_problem", "told_at"): "as of which run it was told",
     ("notification", "dedupe_key"): "made of ids",
@@ -162,3 +163,11 @@ def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[
         if only_one or only_other:
             found[table] = (sorted(only_one.elements()), sorted(only_other.elements()))
     return found
+
+
+def describe(different: dict[str, tuple[list[str], list[str]]]) -> str:
+    """Say what differs, a few rows of each table."""
+    return "\n".join(
+        f"{table}: {len(one)} and {len(other)} rows, like\n  " + "\n  ".join([*one[:2], "---", *other[:2]])
+        for table, (one, other) in different.items()
+    )

@@ -35,8 +35,12 @@ DEEDS = (
 def moments(days: int) -> Iterator[datetime]:
     """Return the moments of a month, in order."""
     for day in range(days):
-        for hour in HOURS_OF_A_DAY:
-            yield BEGIN + day * DAY + hour * HOUR
+        yield from moments_of(day)
+
+
+def moments_of(day: int) -> list[datetime]:
+    """Return the moments of a day, counted from the first."""
+    return [BEGIN + day * DAY + hour * HOUR for hour in HOURS_OF_A_DAY]
 
 
 class Month:

@@ -33,6 +33,10 @@ class Outside:
         """Count each mail that arrived, by its recipient and Message-ID."""
         return Counter((to, str(mail["Message-ID"])) for to, mail in self.mail_server.messages)
 
+    def subjects(self) -> Counter[tuple[str, str]]:
+        """Count the mails by what two houses have in common: recipient and subject."""
+        return Counter((to, str(mail["Subject"])) for to, mail in self.mail_server.messages)
+
     def texts(self) -> Counter[str]:
         """Count each SMS that was delivered, by its id."""
         return Counter(self.texters.delivered)

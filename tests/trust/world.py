@@ -30,17 +30,24 @@ class House(World):
     :param folder: where the routers' folders and the extraction files are.
     :param recipients: how many there are, each twelfth of whom cannot be reached or opted out.
     :param budget_approvals: whether budgets are approved: those wait for budgetMgt.
+    :param is_dated: leave out costs that are due as soon as something exists: nothing records since when it does.
     """
 
     def __init__(
-        self, db: psycopg.Connection[Any], folder: Path, *, recipients: int = 60, budget_approvals: bool = True
+        self,
+        db: psycopg.Connection[Any],
+        folder: Path,
+        *,
+        recipients: int = 60,
+        budget_approvals: bool = True,
+        is_dated: bool = False,
     ) -> None:
         super().__init__(db)
         self.folder = folder
         self.inbox, self.answers, self.sftp_root = folder / "inbox", folder / "answers", folder / "sftp"
         self.files = folder / "files"
         self.recipients = recipients
-        self.budget_approvals = budget_approvals
+        self.budget_approvals, self.is_dated = budget_approvals, is_dated
 
     def make_folders(self) -> None:
         """Make the folders of the routers."""
@@ -185,7 +192,9 @@ class House(World):
         self.named(
             "campaign", "weekly", program_id="offers", owner_id="olga", kind="recurring", budget_status="defined",
             budget_id="online", starts_at=BEGIN + 9 * HOUR, recurrence="FREQ=DAILY;INTERVAL=3",
-            create_in_advance="1 day", submit_for_approval=True,
+            create_in_advance="1 day",
+            # Demands all kinds, the budget's too.
+            submit_for_approval=self.budget_approvals,
         )  # fmt: skip
         self.named(
             "campaign", "fair", program_id="offers", owner_id="olga", kind="periodic", is_template=True,
@@ -207,7 +216,14 @@ class House(World):
             "fair-letter", "set-up letters", campaign="fair", channel="direct_mail", service_id="letters",
             workflow_template_id="fair-targets",
         )  # fmt: skip
-        self.task("fair-hall", "room", campaign_id="fair", provisional_cost=600, starts_at=BEGIN, ends_at=BEGIN + DAY)
+        self.task(
+            "fair-hall",
+            "room",
+            campaign_id="fair",
+            provisional_cost=None if self.is_dated else 600,
+            starts_at=BEGIN,
+            ends_at=BEGIN + DAY,
+        )
 
     def _policies(self, campaign: str) -> None:
         kinds = ["content", "target", "extraction", "proof", "start", *["budget"] * self.budget_approvals]
