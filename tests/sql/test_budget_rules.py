@@ -125,6 +125,22 @@ def test_campaign_being_edited_charges_nobody(world, run_workflow):
     assert (world.cost("campaign", "loyalty"), world.lines(), world.differences()) == (D(77), [], [])
 
 
+def test_campaign_being_edited_counts_what_is_entered_for_elements_that_cannot_be_calculated(world, run_workflow):
+    world.cost_type("unpriced")
+    world.set("campaign", "loyalty", budget_status="being_edited")
+    world.analysed("d", "unpriced", messages=1, at=moment("01 00:00"), provisional_cost=70)
+    world.delivery("broken down")
+    world.add("cost_breakdown", delivery_id="broken down", kind="provisional", expense_category_id="paper", amount=5)
+    world.task("t", provisional_cost=20)
+    world.task("canceled", provisional_cost=900, status="canceled", canceled_at=moment("01 00:00"))
+    run_workflow("budgetMgt", moment("02 00:00"))
+    assert (world.cost("campaign", "loyalty"), world.position()) == (95, {})
+    world.set("delivery", "d", provisional_cost=71)
+    run_workflow("budgetMgt", moment("03 00:00"))
+    assert world.cost("campaign", "loyalty") == 96
+    assert world.differences() == []
+
+
 def test_breakdown_sends_costs_to_categories(world, run_workflow):
     world.delivery("d", provisional_cost=100)
     world.add("cost_breakdown", delivery_id="d", kind="provisional", expense_category_id="paper", amount=60)

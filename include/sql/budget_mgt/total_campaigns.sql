@@ -50,20 +50,44 @@ elements AS (
     GROUP BY below.campaign_id
 ),
 
--- What the deliveries and tasks of a campaign that is being edited are expected to cost.
+-- What is entered for the deliveries and tasks of a campaign that is being edited, can they be calculated or not.
 expected AS (
     SELECT
-        line.campaign_id,
-        sum(line.provisional_cost) AS amount
-    FROM touched
-    INNER JOIN campaign.campaign AS edited ON touched.id = edited.id AND edited.budget_status = 'being_edited'
-    INNER JOIN campaign.expense_line AS line ON touched.id = line.campaign_id
-    LEFT JOIN campaign.delivery AS delivery ON line.delivery_id = delivery.id
-    LEFT JOIN campaign.task AS task ON line.task_id = task.id
-    WHERE
-        coalesce(delivery.status, task.status) <> 'canceled'
-        OR coalesce(delivery.canceled_at, task.canceled_at) > %(as_of)s::timestamptz
-    GROUP BY line.campaign_id
+        below.campaign_id,
+        sum(below.provisional) AS amount
+    FROM (
+        SELECT
+            delivery.campaign_id,
+            coalesce(delivery.provisional_cost, broken_down.amount) AS provisional,
+            delivery.status = 'canceled'
+            AND coalesce(delivery.canceled_at, '-infinity') <= %(as_of)s::timestamptz AS is_canceled
+        FROM touched
+        INNER JOIN campaign.campaign AS edited ON touched.id = edited.id AND edited.budget_status = 'being_edited'
+        INNER JOIN campaign.delivery AS delivery ON touched.id = delivery.campaign_id AND NOT delivery.is_template
+        CROSS JOIN
+            LATERAL (
+                SELECT sum(breakdown.amount) AS amount
+                FROM campaign.cost_breakdown AS breakdown
+                WHERE breakdown.delivery_id = delivery.id AND breakdown.kind = 'provisional'
+            ) AS broken_down
+        UNION ALL
+        SELECT
+            task.campaign_id,
+            coalesce(task.provisional_cost, broken_down.amount) AS provisional,
+            task.status = 'canceled'
+            AND coalesce(task.canceled_at, '-infinity') <= %(as_of)s::timestamptz AS is_canceled
+        FROM touched
+        INNER JOIN campaign.campaign AS edited ON touched.id = edited.id AND edited.budget_status = 'being_edited'
+        INNER JOIN campaign.task AS task ON touched.id = task.campaign_id
+        CROSS JOIN
+            LATERAL (
+                SELECT sum(breakdown.amount) AS amount
+                FROM campaign.cost_breakdown AS breakdown
+                WHERE breakdown.task_id = task.id AND breakdown.kind = 'provisional'
+            ) AS broken_down
+    ) AS below
+    WHERE NOT below.is_canceled
+    GROUP BY below.campaign_id
 ),
 
 broken_down AS (
