@@ -214,7 +214,7 @@ def _load(connection: Connection, path: Path, name: str, typed_format: dict[str,
         connection.cursor() as cursor,
         cursor.copy("COPY pg_temp.returned FROM STDIN (FORMAT csv, NULL '\\N')") as copy,
     ):
-        for answers in read_answers(path, layout, is_gzip=name.endswith(".gz")):
+        for answers in read_answers(path, layout, name):
             copy.write(answers.to_csv(header=False, na_rep="\\N").encode())
             count += len(answers)
     connection.execute("ANALYZE returned")

@@ -1,6 +1,6 @@
 """A router's answer file: read in chunks, checked, and turned into rows; or refused, with all that is wrong with it.
 
-A CSV file, plain or gzip, one row a recipient, by the key that our export formats call ``message.key``. What
+A CSV file, plain or in gzip or zip, one row a recipient, by the key that our export formats call ``message.key``. What
 it looks like is ``service.returns_format``; docs/providers.md describes it.
 """
 
@@ -9,9 +9,12 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
+import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, cast
@@ -27,6 +30,8 @@ FIELDS = ("key", "status", "reason", "printed", "posted")
 KEY = r"[1-9][0-9]{0,17}-[1-9][0-9]{0,17}"
 QUANTITY = r"[0-9]{1,9}"
 ROWS_NAMED = 3
+# Bit of the flags of a file in a zip archive.
+ENCRYPTED = 1
 
 
 class ReturnRefusedError(ValueError):
@@ -66,8 +71,8 @@ class ReturnLayout:
             if name in values:
                 values[name] = tuple(str(word).strip().casefold() for word in _list(name, values[name]))
         for name in ("delimiter", "quote"):
-            if name in values and not (isinstance(values[name], str) and len(values[name]) == 1):
-                raise _wrong_format(f"{name} must be one character.")
+            if name in values and not (isinstance(values[name], str) and re.fullmatch(r"[^\r\n]", values[name])):
+                raise _wrong_format(f"{name} must be one character, and not a line end.")
         if "encoding" in values:
             values["encoding"] = _encoding(values["encoding"])
         if "columns" in values:
@@ -146,34 +151,57 @@ class _Tail(io.RawIOBase):
         self.last = (self.last + read[-8:])[-8:]
         return len(read)
 
+    def ends_a_line(self, encoding: str) -> bool:
+        """Say whether what went through ended with a line end."""
+        if encoding in ("utf-16", "utf-32"):  # in which order of bytes, only the first of them say
+            return self.last.replace(b"\0", b"").endswith((b"\n", b"\r"))
+        return self.last.decode(encoding.removesuffix("-sig"), errors="ignore").endswith(("\n", "\r"))
 
-def read_answers(path: Path, layout: ReturnLayout, *, is_gzip: bool = False) -> Iterator[pandas.DataFrame]:
+
+@contextmanager
+def _unpacked(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """Open an answer, unpacked as the ending of its name says."""
+    with ExitStack() as stack:
+        if name.endswith(".gz"):
+            yield cast("IO[bytes]", stack.enter_context(gzip.open(path)))
+        elif name.endswith(".zip"):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            inside = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if len(inside) != 1:
+                raise ReturnRefusedError(f"The archive must hold one file, and holds {len(inside)}.")
+            if inside[0].flag_bits & ENCRYPTED:
+                raise ReturnRefusedError("The archive is encrypted.")
+            yield stack.enter_context(archive.open(inside[0]))
+        else:
+            yield stack.enter_context(path.open("rb"))
+
+
+def read_answers(path: Path, layout: ReturnLayout, name: str = "") -> Iterator[pandas.DataFrame]:
     """Yield the rows of an answer in chunks: delivery_id, recipient_id, status, reason, printed, posted.
 
     The index is the number of the row in the file, the first after the headings being 1; what a file does
     not say is missing. All chunks must be taken before any of them counts: what is wrong is raised at the end.
 
+    :param name: its name at the provider, which says how it is packed.
     :raises ReturnRefusedError: naming everything that is wrong.
     """
-    problems = Problems()
-    with gzip.open(path) if is_gzip else path.open("rb") as file:
-        tail = _Tail(cast("IO[bytes]", file))
-        count = 0
-        try:
+    problems, count = Problems(), 0
+    try:
+        with _unpacked(path, name) as file:
+            tail = _Tail(file)
             for chunk in _raw_chunks(io.BufferedReader(tail, READ_BYTES), layout):
                 count += len(chunk)
                 yield _checked(chunk, layout, problems)
-        except UnicodeError as error:
-            raise ReturnRefusedError(
-                f"It is not in the encoding {layout.encoding.removesuffix('-sig')} that the service says: {error}."
-            ) from None
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ReturnRefusedError(f"It is cut off or damaged: {error}.") from None
-        if count == 0:
-            raise ReturnRefusedError("It is empty: it has headings, and no row.")
-        ending = tail.last.decode(layout.encoding.removesuffix("-sig"), errors="ignore")
-        if layout.line_end_at_end and not ending.endswith(("\n", "\r")):
-            raise ReturnRefusedError("It is cut off: its last line has no end.")
+    except UnicodeError as error:
+        raise ReturnRefusedError(
+            f"It is not in the encoding {layout.encoding.removesuffix('-sig')} that the service says: {error}."
+        ) from None
+    except (EOFError, NotImplementedError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile) as error:
+        raise ReturnRefusedError(f"It is cut off or damaged: {error}.") from None
+    if count == 0:
+        raise ReturnRefusedError("It is empty: it has headings, and no row.")
+    if layout.line_end_at_end and not tail.ends_a_line(layout.encoding):
+        raise ReturnRefusedError("It is cut off: its last line has no end.")
     problems.require_none()
 
 

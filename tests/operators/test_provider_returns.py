@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -251,6 +253,49 @@ def test_format_of_a_service(case: ReturnCase, run_workflow: Workflow) -> None:
     ]  # fmt: skip
 
 
+def archive(**files: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.mkdir("answers")
+        for name, text in files.items():
+            packed.writestr(f"answers/{name}.csv", text)
+    return content.getvalue()
+
+
+def test_archive_of_one_file_is_unpacked(case: ReturnCase, run_workflow: Workflow) -> None:
+    _, keys = case.handed(case.returning(returns_pattern="*.zip"), count=2)
+    run_workflow("providerMgt", AS_OF)
+    text = accepted(keys)
+    case.answer("1-two.zip", archive(a=text, b=text))
+    case.answer("2-none.zip", archive())
+    case.answer("3-cut.zip", archive(a=text)[:-30])
+    case.answer("4-damaged.zip", archive(a=text).replace(b"PK\x03\x04", b"PK\x03\x05"))
+    case.answer("5-locked.zip", archive(a=text).replace(b"PK\x01\x02\x14\x03\x14\0\0", b"PK\x01\x02\x14\x03\x14\0\1"))
+    case.answer("6-good.zip", archive(a=text))
+    assert take(case, run_workflow)["files_taken"] == 1
+    assert case.returns("error") == [
+        ("1-two.zip", "refused", "The archive must hold one file, and holds 2."),
+        ("2-none.zip", "refused", "The archive must hold one file, and holds 0."),
+        ("3-cut.zip", "refused", "It is cut off or damaged: File is not a zip file."),
+        ("4-damaged.zip", "refused", "It is cut off or damaged: Bad magic number for file header."),
+        ("5-locked.zip", "refused", "The archive is encrypted."),
+        ("6-good.zip", "taken", None),
+    ]
+    assert case.quantities() == [(2, 2, 0, 2, 2, "agrees")]
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_wide_characters_in_either_order(case: ReturnCase, run_workflow: Workflow, order: str) -> None:
+    _, keys = case.handed(case.returning(returns_format='{"encoding": "utf-16"}'), count=2)
+    run_workflow("providerMgt", AS_OF)
+    case.answer("ack.csv", ("\ufeff" + accepted(keys)).encode(f"utf-16-{order}"))
+    case.answer("cut.csv", ("\ufeff" + accepted(keys).strip()).encode(f"utf-16-{order}"))
+    take(case, run_workflow)
+    assert case.returns("error") == [
+        ("ack.csv", "taken", None), ("cut.csv", "refused", "It is cut off: its last line has no end."),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("typed", "error"),
     [
@@ -258,6 +303,7 @@ def test_format_of_a_service(case: ReturnCase, run_workflow: Workflow) -> None:
         ({"encoding": "utf-99"}, "there is no encoding 'utf-99'"),
         ({"encoding": "hex"}, "there is no encoding 'hex'"),
         ({"delimiter": "||"}, "delimiter must be one character"),
+        ({"delimiter": "\n"}, "delimiter must be one character, and not a line end"),
         ({"columns": {"kye": "k"}}, "columns must be an object with names among key"),
         ({"accepted": "ok"}, "accepted must be a list of words"),
         ({"columns": {"posted": "Anzahl"}}, "It has no heading 'Anzahl'"),

@@ -203,6 +203,21 @@ def alerts(case: ReturnCase) -> list[tuple[Any, ...]]:
     return case.db.execute("SELECT kind, raised_at, recovered_at FROM campaign.provider_alert ORDER BY id").fetchall()
 
 
+def test_time_for_an_answer_that_is_changed_holds_for_what_was_handed_over(
+    case: ReturnCase, run_workflow: Workflow, db: psycopg.Connection[Any]
+) -> None:
+    service = case.returning()
+    case.handed(service)
+    run_workflow("providerMgt", AS_OF)
+    states = []
+    for minute, within in ((1, "1 minute"), (2, "1 hour"), (3, None), (4, "3 minutes")):
+        db.execute("UPDATE campaign.service SET returns_within = %s WHERE id = %s", [within, service])
+        run_workflow("providerMgt", AS_OF + minute * MINUTE)
+        states += [due and due - AS_OF for (due,) in db.execute("SELECT due_at FROM campaign.provider_answer")]
+    assert states == [MINUTE, 60 * MINUTE, None, 3 * MINUTE]
+    assert [kind for kind, *_ in alerts(case)] == ["late", "late"]
+
+
 def test_answer_that_is_late_is_alerted_once_and_its_coming_noted(
     case: ReturnCase, run_workflow: Workflow, at: Step, mail_server: MailServer
 ) -> None:

@@ -67,6 +67,30 @@ SELECT
     (SELECT count(*) FROM expected) AS answers_expected,
     (SELECT count(*) FROM superseded) AS answers_superseded;
 
+-- Who gives a service more time, or less, or a folder for its answers, means what is with it already too.
+WITH moved AS (
+    UPDATE campaign.provider_answer AS answer
+    SET due_at = CASE WHEN service.returns_url IS NOT NULL THEN answer.handed_at + service.returns_within END
+    FROM campaign.service AS service, campaign.delivery AS delivery, campaign.campaign AS campaign
+    WHERE
+        answer.service_id = service.id
+        AND answer.delivery_id = delivery.id
+        AND delivery.campaign_id = campaign.id
+        AND (
+            %(full)s::boolean
+            OR answer.handed_at > %(as_of)s::timestamptz - (
+                SELECT (setting.value #>> '{}')::interval FROM campaign.setting AS setting
+                WHERE setting.name = 'returns_watched_for'
+            )
+        )
+        AND answer.due_at IS DISTINCT FROM
+        CASE WHEN service.returns_url IS NOT NULL THEN answer.handed_at + service.returns_within END
+        AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
+    RETURNING 1
+)
+
+SELECT count(*) AS answers_due_at_another_time FROM moved;
+
 -- The counts of what was given anew start from nothing.
 SELECT
     campaign.count_answers(
