@@ -42,6 +42,10 @@ class DagRuns:
         self.confs: list[dict[str, Any]] = []
         self.error: dag_runs.DagRunError | None = None
         self.stopped: list[tuple[str, str]] = []
+        self.paused: set[str] = set()
+
+    def is_paused(self, dag_id: str) -> bool:
+        return dag_id in self.paused
 
     def require(self, dag_id: str) -> None:
         if self.error:
@@ -71,6 +75,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> DagRuns:
     monkeypatch.setattr(dag_runs, "require_runnable_dag", fake.require)
     monkeypatch.setattr(dag_runs, "dag_run_state", fake.state)
     monkeypatch.setattr(dag_runs, "stop_dag_run", fake.stop)
+    monkeypatch.setattr(dag_runs, "is_paused", fake.is_paused)
     return fake
 
 
@@ -428,6 +433,23 @@ def test_dag_that_is_paused_is_tried_again_and_one_that_refuses_is_not(
     runs.error = dag_runs.DagRunError("refused", is_final=True)
     run_workflow("providerMgt", AS_OF + MINUTE)
     assert case.jobs("status")[0][2:] == ("failed",)
+
+
+def test_dag_that_is_paused_while_its_run_waits_is_said_once(
+    case: ProviderCase, run_workflow: Workflow, runs: DagRuns
+) -> None:
+    delivery = case.delivery(case.service(post_processing_dag_id="ack"))
+    run_workflow("providerMgt", AS_OF)
+    runs.paused.add("ack")
+    said = "The DAG ack is paused, so its run waits: unpause it in the Airflow UI."
+    for minute in (1, 2):
+        run_workflow("providerMgt", AS_OF + minute * MINUTE)
+        assert case.jobs("status", "error") == [(delivery, "post_processing", "running", said)]
+    assert case.journal().count(("warning", said)) == 1
+    run_again_changes_nothing(run_workflow, case.db, AS_OF + 2 * MINUTE)
+    runs.paused.clear()
+    run_workflow("providerMgt", AS_OF + 3 * MINUTE)
+    assert case.jobs("status", "error") == [(delivery, "post_processing", "running", None)]
 
 
 def test_canceled_delivery_stops_its_jobs_and_tells_the_router(

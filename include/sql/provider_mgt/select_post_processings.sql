@@ -4,6 +4,9 @@
 SELECT
     job.id AS job_id,
     job.run_id,
+    job.error,
+    delivery.id AS delivery_id,
+    delivery.campaign_id,
     service.post_processing_dag_id AS dag_id
 FROM campaign.provider_job AS job
 INNER JOIN campaign.service AS service ON job.service_id = service.id

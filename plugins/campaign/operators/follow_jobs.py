@@ -56,6 +56,7 @@ class FollowJobsStep(SqlStep):
                 connection, read_statement("provider_mgt/select_post_processings.sql"), run.binds()
             )
         tally = Counter(self._follow(connection, run, job) for job in under_way)
+        self._say_what_waits(connection, run, under_way)
         return {f"post_processings_{outcome}": tally[outcome] for outcome in ("done", "failed", "under_way")}
 
     def _follow(self, connection: Connection, run: Run, job: Row) -> str:
@@ -80,6 +81,29 @@ class FollowJobsStep(SqlStep):
             fail_job(connection, run, job["job_id"], f"The DAG {job['dag_id']} failed: {url}")
             return "failed"
         return "under_way"
+
+    def _say_what_waits(self, connection: Connection, run: Run, under_way: list[Row]) -> None:
+        """Say, once, that a run waits because its DAG was paused since; it goes on by itself."""
+        is_paused = {dag_id: dag_runs.is_paused(dag_id) for dag_id in {job["dag_id"] for job in under_way}}
+        for job in under_way:
+            waits = f"The DAG {job['dag_id']} is paused, so its run waits: unpause it in the Airflow UI."
+            if bool(is_paused[job["dag_id"]]) == (job["error"] == waits):
+                continue
+            error = waits if is_paused[job["dag_id"]] else None
+            with connection.transaction():
+                is_under_way = connection.execute(
+                    "UPDATE campaign.provider_job SET error = %s WHERE id = %s AND status = 'running'",
+                    [error, job["job_id"]],
+                ).rowcount
+                if is_under_way and error is not None:
+                    write_journal(
+                        connection,
+                        run,
+                        "warning",
+                        error,
+                        campaign_id=job["campaign_id"],
+                        delivery_id=job["delivery_id"],
+                    )
 
     def _canceled(self, connection: Connection, run: Run) -> list[Row]:
         with connection.transaction():
