@@ -19,6 +19,7 @@ class SftpServer:
 
     :param folder: what the client sees as ``/``.
     :ivar free_bytes: how many bytes may still be written; None: no limit.
+    :ivar is_read_only: whether nobody may write.
     :ivar seconds_a_write: how long each write takes.
     :ivar drop_after_writes: the connection is cut after so many writes; None: never.
     :ivar stop_after_writes: the server stops after so many writes; None: never.
@@ -30,6 +31,7 @@ class SftpServer:
         self.key = asyncssh.generate_private_key("ssh-ed25519")
         self.port = 0
         self.free_bytes: int | None = None
+        self.is_read_only = False
         self.seconds_a_write = 0.0
         self.drop_after_writes: int | None = None
         self.stop_after_writes: int | None = None
@@ -140,6 +142,8 @@ class _Sftp(asyncssh.SFTPServer):
         self.owner = owner
 
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        if self.owner.is_read_only and pflags & asyncssh.FXF_WRITE:
+            raise asyncssh.SFTPPermissionDenied("Permission denied")
         file = super().open(path, pflags, attrs)
         self.owner.opened.append(file)
         return file

@@ -22,7 +22,8 @@ from typing import IO, Any
 CHUNK_BYTES = 1 << 20
 # Letters and digits of any script, and what is harmless in every storage. No leading dot or hyphen.
 FILE_NAME = re.compile(r"\w[\w .,+=@()&'~-]*")
-FILE_NAME_BYTES = 200
+# With the marks of a temporary name it stays below what file systems allow (255 bytes).
+FILE_NAME_BYTES = 220
 TOOK_TOO_LONG = "It took longer than the setting transfer_timeout allows."
 
 OpenSource = Callable[[], AbstractContextManager[IO[bytes]]]

@@ -87,6 +87,15 @@ class Transport(ABC):
     for a scheme in ``dags/provider_mgt.py``: every provider whose ``storage_url`` has that scheme uses it::
 
         # plugins/printers/api.py
+        from typing import Self
+
+        import requests
+        from airflow.sdk import BaseHook
+
+        from campaign.storage import StorageError
+        from campaign.transport import OutgoingFile, Receipt, Transport
+
+
         class PrinterApi(Transport):
             '''Hands files to the printers' HTTP API; its token is the password of the connection.'''
 
@@ -94,14 +103,14 @@ class Transport(ABC):
                 connection = BaseHook.get_connection(self.conn_id)
                 self.session = requests.Session()
                 self.session.headers["Authorization"] = f"Bearer {connection.password}"
-                self.base = f"https://{connection.host}"
+                self.orders = f"{connection.schema}://{connection.host}:{connection.port}/orders"
                 return self
 
             def __exit__(self, *error: object) -> None:
                 self.session.close()
 
             def deliver(self, file: OutgoingFile, deadline: float) -> Receipt:
-                url = f"{self.base}/orders/{file.sha256}"  # the same order, however often it is sent
+                url = f"{self.orders}/{file.job_id}"  # the same order, however often it is sent
                 if self.session.get(url, timeout=60).ok:
                     return Receipt(url, was_there=True)
                 with file.open() as content:

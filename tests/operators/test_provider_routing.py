@@ -8,10 +8,12 @@ import json
 import multiprocessing
 import os
 import signal
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, ClassVar, Self
@@ -23,6 +25,7 @@ from airflow.sdk import DAG
 from airflow.sdk.io.store import _STORE_CACHE, ObjectStore
 from fsspec.implementations.memory import MemoryFileSystem
 
+from campaign.extraction.file_name import LONGEST_STEM
 from campaign.folders import open_folder
 from campaign.operators.provider_routing import ProviderRoutingStep
 from campaign.statements import read_statement
@@ -282,6 +285,28 @@ def test_full_disk_leaves_nothing_behind_and_others_go_on(
     assert set(files(router / "inbox")) == {f"delivery-{large}-1.csv", f"delivery-{small}-1.csv"}
 
 
+@pytest.mark.parametrize("trouble", ["read-only", "missing"])
+def test_folder_that_takes_nothing_is_said_and_mended(
+    case: ProviderCase, run_workflow: Workflow, server: SftpServer, router: Path, trouble: str
+) -> None:
+    delivery = case.delivery(case.service(provider=SFTP))
+    name = f"delivery-{delivery}-1.csv"
+    server.is_read_only = trouble == "read-only"
+    if trouble == "missing":
+        (router / "inbox").rmdir()
+    run_workflow("providerMgt", AS_OF)
+    assert case.jobs("status", "error")[0][2:] == (
+        "pending",
+        f"{name} could not be written to sftp:///inbox: PermissionError: [Errno 13] Permission denied"
+        if trouble == "read-only"
+        else "There is no folder sftp:///inbox on the server: have it made.",
+    )
+    server.is_read_only = False
+    (router / "inbox").mkdir(exist_ok=True)
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert files(router / "inbox") == {name: b"name\nAda\n"}
+
+
 @pytest.mark.parametrize("wrong", ["password", "host key"])
 def test_wrong_secret_or_wrong_server_is_said(
     case: ProviderCase,
@@ -352,6 +377,16 @@ def test_file_name_never_leaves_the_folder(name: str) -> None:
 @pytest.mark.parametrize("name", ["summer-catalog_20261101.csv", "Été (2).csv.gz", "a", "x" * 200])
 def test_plain_file_names_may_be_used(name: str) -> None:
     check_file_name(name)
+
+
+def test_longest_name_that_an_extraction_gives_has_room_for_its_manifest(
+    case: ProviderCase, run_workflow: Workflow, router: Path
+) -> None:
+    name = "x" * LONGEST_STEM + "_v999.csv.zst"
+    service = case.service(provider={"storage_url": f"file://{router}"}, with_manifest=True)
+    case.extract(case.delivery(service), b"name\nEve\n", name)
+    run_workflow("providerMgt", AS_OF)
+    assert set(files(router)) == {name, f"{name}.manifest.json"}
 
 
 def test_file_with_a_bad_name_is_refused_in_its_job(case: ProviderCase, run_workflow: Workflow, router: Path) -> None:
@@ -574,6 +609,56 @@ def test_transport_of_a_team(case: ProviderCase) -> None:
         # Who knows what became of it: its cancellation is told.
         (bad, "transfer", "pending", "The printers answered 503.", f"printer-api://orders/delivery-{bad}-1.csv"),
     ]
+
+
+class Printers(BaseHTTPRequestHandler):
+    """The printers' order system, for the example in the documentation."""
+
+    orders: ClassVar[dict[str, bytes]] = {}
+
+    def do_GET(self) -> None:
+        self.answer(200 if self.path in self.orders else 404)
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if is_known := self.headers["Authorization"] == "Bearer right":
+            self.orders[self.path] = content
+        self.answer(201 if is_known else 401)
+
+    def answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_transport_of_the_documentation_works_when_it_is_copied(
+    case: ProviderCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = str(Transport.__doc__).split("# plugins/printers/api.py\n")[1].split("# dags/provider_mgt.py")[0]
+    (tmp_path / "plugins" / "printers").mkdir(parents=True)
+    (tmp_path / "plugins" / "printers" / "api.py").write_text(textwrap.dedent(example))
+    monkeypatch.syspath_prepend(str(tmp_path / "plugins"))
+    Printers.orders.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Printers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        connection = {"conn_type": "http", "schema": "http", "host": "127.0.0.1", "port": server.server_port}
+        service = case.service(provider={"storage_url": "printer-api://orders", "storage_conn_id": "printers_api"})
+        delivery = case.delivery(service)
+        plan(case)
+        counts = []
+        for password in ("wrong", "right", "right"):
+            monkeypatch.setenv("AIRFLOW_CONN_PRINTERS_API", json.dumps(connection | {"password": password}))
+            case.db.execute("UPDATE campaign.provider_job SET status = 'pending', next_try_at = NULL, done_at = NULL")
+            summary = transfer(transports={"printer-api": "printers.api.PrinterApi"})
+            counts.append([summary[name] for name in ("files_to_try_again", "files_sent", "files_already_there")])
+        server.shutdown()
+    assert counts == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert Printers.orders == {"/orders/1": b"name\nAda\n"}
+    url = f"http://127.0.0.1:{server.server_port}/orders/1"
+    assert case.jobs("status", "tries", "destination") == [(delivery, "transfer", "done", 3, url)]
 
 
 class HangingApi(PrinterApi):
