@@ -214,6 +214,10 @@ class Editor:
                 analysed_at=self.soon(),
             )
 
+    def take_back_analysis(self) -> None:
+        if delivery := self.pick("delivery", "status = 'target_ready'"):
+            self.world.set("delivery", delivery, **self.random.choice([{"message_count": None}, {"analysed_at": None}]))
+
     def finish(self) -> None:
         if delivery := self.pick("delivery", "analysed_at IS NOT NULL AND status <> 'canceled'"):
             self.world.set("delivery", delivery, status="finished", finished_at=self.soon() + timedelta(days=3))
@@ -225,6 +229,10 @@ class Editor:
     def reopen_task(self) -> None:
         if task := self.pick("task", "status = 'finished'"):
             self.world.set("task", task, status="in_progress", finished_at=None)
+
+    def reopen_delivery(self) -> None:
+        if delivery := self.pick("delivery", "status = 'finished'"):
+            self.world.set("delivery", delivery, status="target_ready", finished_at=None)
 
     def cancel(self) -> None:
         kind = self.random.choice(["delivery", "task"])
@@ -278,6 +286,11 @@ class Editor:
         if element := self.pick(kind, "campaign_id IS NOT NULL"):
             self.world.set(kind, element, campaign_id=self.pick("campaign"))
 
+    def move_task(self) -> None:
+        if task := self.pick("task"):
+            above = self.random.choice([(self.pick("campaign"), None), (None, self.pick("program"))])
+            self.world.set("task", task, campaign_id=above[0], program_id=above[1])
+
     def edit_program(self) -> None:
         self.world.set(
             "program",
@@ -314,6 +327,15 @@ class Editor:
 
     def change_band(self) -> None:
         self.world.set("cost_threshold", self.pick("cost_threshold"), amount=self.amount(5))
+
+    def change_batch(self) -> None:
+        structure = self.pick("cost_structure", "method = 'linear'")
+        self.world.set(
+            "cost_structure",
+            structure,
+            batch_size=self.random.choice([1, 7, 1000]),
+            whole_batches=self.random.random() < 0.5,
+        )
 
     def toggle_beyond(self) -> None:
         self.world.set(
