@@ -173,6 +173,18 @@ def test_every_constraint_speaks_plainly(db: psycopg.Connection[Any]) -> None:
         ("provider", {"storage_url": "inbox"}, "storage_url must be a URL"),
         ("approval_policy", {"deadline": "11 years"}, "must not be above ten years"),
         ("invoice", {"status": "paid"}, "paid_at is set when, and only when, the invoice is paid"),
+        # One of these would stop a workflow for everybody.
+        ("delivery", {"contact_date": "infinity"}, "the dates of a delivery must be in the years 1 to 9999"),
+        ("delivery", {"extraction_date": "-infinity"}, "the dates of a delivery must be in the years 1 to 9999"),
+        ("delivery", {"real_cost": 10**13}, "the costs of a delivery must be below 10 trillion"),
+        ("delivery", {"requested_quantity": 10**12}, "the counts of a delivery must be below a trillion"),
+        ("delivery_cost", {"surcharge": 10**13}, "the surcharge on a delivery must be below 10 trillion"),
+        ("campaign", {"starts_at": "20000-01-01"}, "the dates of a campaign must be in the years 1 to 9999"),
+        ("campaign", {"create_in_advance": "11 years"}, "create_in_advance must be at most 10 years"),
+        ("campaign", {"duration": "101 years"}, "the duration of a campaign must be at most 100 years"),
+        ("campaign_schedule", {"starts_at": "infinity"}, "a schedule line must start in the years 1 to 9999"),
+        ("task", {"real_cost": 10**13}, "the costs of a task must be below 10 trillion"),
+        ("budget", {"allocated": 10**13}, "the allocated amount must be below 10 trillion"),
     ],
 )
 def test_wrong_row_is_refused_with_a_plain_message(
@@ -196,7 +208,8 @@ def test_wrong_row_is_refused_with_a_plain_message(
         "delivery": named | {"campaign_id": campaign, "channel": "email"},
         "delivery_cost": {"delivery_id": delivery, "cost_type_id": kind},
         "campaign": named | {"program_id": factory.program()},
-        "task": named,
+        "campaign_schedule": {"campaign_id": campaign},
+        "task": named | {"campaign_id": campaign},
         "budget": named,
         "staff": named,
         "provider": named,

@@ -49,7 +49,7 @@ BEGIN
                 IF jsonb_typeof(NEW.value) <> 'number' OR NOT entered::numeric BETWEEN 0 AND 100 THEN
                     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
                 END IF;
-            WHEN NEW.name = 'owner_may_confirm' THEN
+            WHEN NEW.name IN ('owner_may_confirm', 'promoted_copy_sends') THEN
                 wanted := 'true or false';
                 IF jsonb_typeof(NEW.value) <> 'boolean' THEN
                     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
