@@ -19,7 +19,7 @@ WITH sent AS (
 
 finished AS (
     UPDATE campaign.delivery AS delivery
-    SET status = 'finished', finished_at = %(as_of)s::timestamptz, held_at = NULL
+    SET status = 'finished', finished_at = %(as_of)s::timestamptz, held_at = NULL, failure = NULL
     FROM sent
     WHERE delivery.id = sent.id AND delivery.status = 'in_progress'
     RETURNING delivery.id, delivery.campaign_id, delivery.label

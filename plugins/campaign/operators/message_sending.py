@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
-from campaign.database import Connection, Row, connect
+from campaign.database import Connection, Row, connect, execute_statements
 from campaign.operators.notification import DEFAULT_SENDER
 from campaign.operators.workflow_step import Summary, WorkflowStep
 from campaign.run import Run
@@ -24,6 +26,7 @@ from campaign.sending.mail_sender import MailSender
 from campaign.sending.pace import Pace
 from campaign.sending.provider_sender import ProviderSender, make_content
 from campaign.sending.smtp_line import SmtpLine
+from campaign.statements import read_statement
 from campaign.templating import TemplateRefusedError
 
 if TYPE_CHECKING:
@@ -72,7 +75,10 @@ class MessageSendingStep(WorkflowStep):
         """Send the share, and say what became of its messages."""
         summary: Summary = dict.fromkeys(("sent", "failed", "postponed", "unknown"), 0)
         halted: dict[str, str] = {}
+        hindered: dict[int, str] = {}
+        served: dict[int, Counter[str]] = defaultdict(Counter)
         with connect(run.application_name) as connection, ExitStack() as senders:
+            connection.execute("SELECT set_config('campaign.run_id', %s, false)", [run.run_id])
             settings = _read_settings(connection)
             over_at = time.monotonic() + settings["slice"]
             carrier = _Carrier(senders, settings, is_over=lambda: self._is_ended or time.monotonic() > over_at)
@@ -81,14 +87,20 @@ class MessageSendingStep(WorkflowStep):
                     break
                 carrier.pace.limit(per_minute)
                 with take_batch(connection, batch_id, run.as_of) as batch:
-                    if batch is None or batch.content["conn_id"] in halted:
+                    if batch is None:
                         continue
+                    delivery_id, conn_id = batch.content["delivery_id"], batch.content["conn_id"]
                     try:
-                        carrier.send(batch)
+                        if conn_id not in halted:
+                            carrier.send(batch)
                     except SendingHaltedError as error:
-                        halted[batch.content["conn_id"]] = str(error)
+                        halted[conn_id] = str(error)
+                if conn_id in halted:
+                    hindered[delivery_id] = f"the connection {conn_id} takes nothing ({halted[conn_id]}). Mend that."
+                served[delivery_id].update(batch.counts)
                 for kind, count in batch.counts.items():
                     summary[kind] += count
+            _note_share(connection, run, hindered, served)
             if carrier.is_over():
                 # There is more to send: the next run goes on at once.
                 connection.execute("SELECT pg_notify('campaign_event', %s)", [run.dag_id])
@@ -126,9 +138,10 @@ class _Carrier:
         row = batch.content
         if row["delivery_id"] not in self._contents:
             if row["conn_id"] not in self._default_senders:
-                hook = SmtpHook(row["conn_id"])
-                hook.smtp_connection = hook.get_connection(row["conn_id"])
-                self._default_senders[row["conn_id"]] = hook.from_email or DEFAULT_SENDER
+                with _halted_by_its_settings():
+                    hook = SmtpHook(row["conn_id"])
+                    hook.smtp_connection = hook.get_connection(row["conn_id"])
+                    self._default_senders[row["conn_id"]] = hook.from_email or DEFAULT_SENDER
             try:
                 form = MailForm(row["sender"] or self._default_senders[row["conn_id"]])
             except ValueError as error:
@@ -145,7 +158,8 @@ class _Carrier:
 
     def _provider_sender(self, conn_id: str) -> ProviderSender:
         if conn_id not in self._providers:
-            client, path = open_client(conn_id)
+            with _halted_by_its_settings():
+                client, path = open_client(conn_id)
             self.stack.callback(client.close)
             self._providers[conn_id] = ProviderSender(
                 client,
@@ -156,6 +170,15 @@ class _Carrier:
                 is_over=self.is_over,
             )
         return self._providers[conn_id]
+
+
+@contextmanager
+def _halted_by_its_settings() -> Iterator[None]:
+    """Let a connection that is missing, or set up wrongly, hold up only what goes through it."""
+    try:
+        yield
+    except (AirflowException, AirflowRuntimeError, httpx.InvalidURL, ValueError, TypeError) as error:
+        raise SendingHaltedError(f"it is missing, or set up wrongly: {error}") from error
 
 
 def make_mails(rows: list[Row], content: Content, form: MailForm) -> Iterator[Message | Outcome]:
@@ -175,8 +198,10 @@ def open_line(conn_id: str, sender_address: str) -> SmtpLine:
 
     :raises smtplib.SMTPException: when it does not let us in.
     :raises OSError: when it cannot be reached.
+    :raises SendingHaltedError: when the connection cannot be used as it is.
     """
-    hook = SmtpHook(conn_id).get_conn()
+    with _halted_by_its_settings():
+        hook = SmtpHook(conn_id).get_conn()
     client = cast("smtplib.SMTP", hook._smtp_client)
     client.ehlo_or_helo_if_needed()
     return SmtpLine(client, sender_address, patience=float(hook.timeout))
@@ -203,6 +228,19 @@ def open_client(conn_id: str) -> tuple[httpx.Client, str]:
         timeout=float(extra.get("timeout") or 30),
     )
     return client, str(extra.get("endpoint") or "/")
+
+
+def _note_share(connection: Connection, run: Run, hindered: dict[int, str], served: dict[int, Counter[str]]) -> None:
+    """Enter in the journal what was sent, and on deliveries what their messages wait for."""
+    binds = run.binds() | {
+        "hindered_ids": list(hindered),
+        "reasons": list(hindered.values()),
+        "served_ids": list(served),
+        "sent_counts": [counts["sent"] for counts in served.values()],
+        "failed_counts": [counts["failed"] for counts in served.values()],
+    }
+    with connection.transaction():
+        execute_statements(connection, read_statement("delivery_mgt/note_share.sql"), binds)
 
 
 def _read_settings(connection: Connection) -> Row:

@@ -9,7 +9,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from campaign.mail import MailServerAwayError
 from campaign.sending import Message, Outcome, SendingHaltedError
 from campaign.sending.batch import Batch
 from campaign.sending.pace import Pace
@@ -27,7 +26,8 @@ LINES_PER_MESSAGE = 2
 class MailSender:
     """Keeps lines to one mail server, over the batches of a task.
 
-    :param open_line: connects and logs in; raises ``smtplib.SMTPException`` or ``OSError`` when it cannot.
+    :param open_line: connects and logs in; raises ``smtplib.SMTPException``, ``OSError`` or ``SendingHaltedError`` when
+        it cannot.
     :param line_limit: how many lines to keep.
     :param is_over: asked often: whether nothing more may be let go (the time is up, the task is being ended).
     """
@@ -145,7 +145,7 @@ class MailSender:
     def _open(self, round_: _Round, message: Message) -> SmtpLine | None:
         try:
             line = self.open_line()
-        except (smtplib.SMTPException, OSError, MailServerAwayError) as error:
+        except (smtplib.SMTPException, OSError, SendingHaltedError) as error:
             round_.give_back(message)
             if not self.lines:
                 raise SendingHaltedError(str(error)) from error
