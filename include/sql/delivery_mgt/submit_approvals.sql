@@ -63,6 +63,22 @@ opened AS (
 SELECT count(opened.approval_id) AS approvals_submitted
 FROM opened;
 
+-- Those that nobody could answer when they were opened.
+WITH unasked AS (
+    SELECT approval.id
+    FROM campaign.approval AS approval
+    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
+    INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+    WHERE
+        approval.is_unasked
+        AND approval.status = 'pending'
+        AND approval.submitted_at <= %(as_of)s::timestamptz
+        AND (%(campaign)s::text IS NULL OR campaign.internal_name = %(campaign)s::text)
+)
+
+SELECT campaign.ask_reviewers(array_agg(unasked.id)) AS approvals_asked_later
+FROM unasked;
+
 -- A proof that was submitted waits to be validated.
 WITH proofed AS (
     UPDATE campaign.delivery AS delivery

@@ -1,6 +1,7 @@
 -- Tells the person or group in charge of a stock when a line of it changed its state: once for each step
 -- down (low, insufficient), once when it is above its alert level again. What was told is kept beside the
--- position, so what was told is not told again, and what was not, because a run was killed, is by the next.
+-- position, so what was told is not told again, and what was not, because a run was killed or nobody was in charge,
+-- is by the next.
 -- Grain: one notification per step, stock line and person. Rerun: the line is no longer untold. A run for
 -- the past tells nothing.
 
@@ -21,8 +22,10 @@ WITH untold AS (
         stock.internal_name AS stock_name,
         stock.assigned_to_id,
         stock.assigned_group_id,
-        balance.told_count + 1 AS told_count,
+        balance.unheard_state,
+        balance.told_count + (balance.state <> balance.told_state)::integer AS told_count,
         CASE
+            WHEN balance.state = balance.told_state THEN NULL
             WHEN balance.state = 'ok' THEN 'stock_recovery'
             WHEN balance.state = 'insufficient' OR balance.told_state = 'ok' THEN 'stock_alert'
         -- From below zero to its alert level: better, and no news.
@@ -30,14 +33,7 @@ WITH untold AS (
     FROM campaign.stock_balance AS balance
     INNER JOIN campaign.stock_line AS stock_line ON balance.stock_line_id = stock_line.id
     INNER JOIN campaign.stock AS stock ON stock_line.stock_id = stock.id
-    WHERE balance.state <> balance.told_state AND NOT %(is_past)s::boolean
-),
-
-told AS (
-    UPDATE campaign.stock_balance AS balance
-    SET told_state = untold.state, told_count = untold.told_count
-    FROM untold
-    WHERE balance.stock_line_id = untold.stock_line_id
+    WHERE (balance.state <> balance.told_state OR balance.unheard_state IS NOT NULL) AND NOT %(is_past)s::boolean
 ),
 
 on_the_way AS (
@@ -88,6 +84,7 @@ notices AS (
         untold.kind,
         untold.told_count,
         untold.revision,
+        untold.unheard_state,
         untold.assigned_to_id,
         untold.assigned_group_id,
         untold.state,
@@ -155,6 +152,34 @@ in_charge AS (
     WHERE notices.kind IS NOT NULL
 ),
 
+judged AS (
+    SELECT
+        notices.*,
+        notices.kind IS NULL
+        OR notices.stock_line_id IN (SELECT in_charge.stock_line_id FROM in_charge) AS is_heard
+    FROM notices
+),
+
+-- That nobody hears of a state is said once.
+news AS (
+    SELECT judged.*
+    FROM judged
+    WHERE
+        judged.state <> judged.state_before
+        AND (judged.is_heard OR judged.unheard_state IS DISTINCT FROM judged.state)
+),
+
+-- What nobody heard is told as soon as somebody is in charge.
+told AS (
+    UPDATE campaign.stock_balance AS balance
+    SET
+        told_state = CASE WHEN judged.is_heard THEN judged.state ELSE balance.told_state END,
+        told_count = CASE WHEN judged.is_heard THEN judged.told_count ELSE balance.told_count END,
+        unheard_state = CASE WHEN NOT judged.is_heard THEN nullif(judged.state, 'ok') END
+    FROM judged
+    WHERE balance.stock_line_id = judged.stock_line_id
+),
+
 notified AS (
     INSERT INTO campaign.notification (kind, dedupe_key, source, staff_id, recipient_email, facts)
     SELECT
@@ -177,37 +202,35 @@ notified AS (
 journaled AS (
     INSERT INTO campaign.journal (level, source, run_id, message)
     SELECT
-        CASE WHEN notices.kind = 'stock_alert' THEN 'warning' ELSE 'info' END AS level,
+        CASE WHEN news.kind = 'stock_alert' THEN 'warning' ELSE 'info' END AS level,
         %(dag_id)s::text,
         %(run_id)s::text,
         format(
             'Stock status ''%%s'' %%s ''%%s'': it was %%s, its alert level is %%s.%%s',
-            notices.full_name, notices.state, notices.in_stock, notices.state_before, notices.alert_level,
+            news.full_name, news.state, news.in_stock, news.state_before, news.alert_level,
             CASE
-                WHEN
-                    notices.kind IS NOT NULL
-                    AND notices.stock_line_id NOT IN (SELECT in_charge.stock_line_id FROM in_charge)
+                WHEN NOT news.is_heard
                     THEN
                         ' Nobody active is in charge of this stock, so nobody was told: '
                         'set its assigned_to_id or assigned_group_id.'
             END
         ) AS message
-    FROM notices
-    ORDER BY notices.full_name
+    FROM news
+    ORDER BY news.full_name
 ),
 
 total AS (
     SELECT
         count(*) AS states_changed,
-        count(*) FILTER (WHERE notices.kind = 'stock_alert') AS alerts,
-        count(*) FILTER (WHERE notices.kind = 'stock_recovery') AS recoveries
-    FROM notices
+        count(*) FILTER (WHERE news.kind = 'stock_alert') AS alerts,
+        count(*) FILTER (WHERE news.kind = 'stock_recovery') AS recoveries
+    FROM news
 ),
 
 lines AS (
-    SELECT format('%%s: %%s, was %%s', notices.full_name, notices.state, notices.state_before) AS report
-    FROM notices
-    ORDER BY notices.full_name
+    SELECT format('%%s: %%s, was %%s', news.full_name, news.state, news.state_before) AS report
+    FROM news
+    ORDER BY news.full_name
     LIMIT 200
 )
 

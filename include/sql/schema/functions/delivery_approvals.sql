@@ -287,6 +287,90 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WHERE approval.id = $1
 $$;
 
+-- Name who may answer approvals, and write to them. One that nobody can answer is asked again by the next run, until
+-- somebody can. Returns how many somebody was asked about.
+CREATE OR REPLACE FUNCTION campaign.ask_reviewers(approval_ids bigint[]) RETURNS bigint
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    asked bigint;
+BEGIN
+    INSERT INTO campaign.approval_reviewer (approval_id, staff_id)
+    SELECT DISTINCT
+        approval.id,
+        reviewer.staff_id
+    FROM campaign.approval AS approval
+    CROSS JOIN LATERAL (
+        SELECT own.approval_policy_id
+        FROM campaign.approval_setting AS own
+        WHERE own.delivery_id = approval.delivery_id AND own.kind = approval.kind
+        OFFSET 0
+    ) AS setting
+    CROSS JOIN LATERAL (
+        SELECT coalesce(named.staff_id, member.staff_id) AS staff_id
+        FROM campaign.approval_policy_reviewer AS named
+        LEFT JOIN campaign.staff_group_member AS member ON named.staff_group_id = member.staff_group_id
+        WHERE named.approval_policy_id = setting.approval_policy_id
+    ) AS reviewer
+    INNER JOIN campaign.staff AS staff ON reviewer.staff_id = staff.id AND staff.active
+    WHERE approval.id = ANY (approval_ids);
+
+    -- None given, or none of them here any more: the campaign's owner.
+    INSERT INTO campaign.approval_reviewer (approval_id, staff_id)
+    SELECT
+        approval.id,
+        campaign.owner_id
+    FROM campaign.approval AS approval
+    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
+    INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
+    INNER JOIN campaign.staff AS owner ON campaign.owner_id = owner.id
+    WHERE
+        approval.id = ANY (approval_ids)
+        AND owner.active
+        AND NOT EXISTS (
+            SELECT 1 FROM campaign.approval_reviewer AS reviewer WHERE reviewer.approval_id = approval.id
+        );
+
+    INSERT INTO campaign.journal (level, source, campaign_id, delivery_id, message)
+    SELECT
+        CASE WHEN reviewers.names IS NULL THEN 'error' ELSE 'info' END,
+        'deliveryMgt',
+        delivery.campaign_id,
+        delivery.id,
+        format('The %s of %L is submitted for approval (round %s)', approval.kind, delivery.label, approval.round)
+        || coalesce(
+            ' to ' || reviewers.names || '.',
+            ', but nobody can answer: give the campaign an owner, or the policy a reviewer.'
+        )
+    FROM campaign.approval AS approval
+    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
+    CROSS JOIN LATERAL (
+        SELECT string_agg(staff.internal_name, ', ' ORDER BY staff.internal_name) AS names
+        FROM campaign.approval_reviewer AS reviewer
+        INNER JOIN campaign.staff AS staff ON reviewer.staff_id = staff.id
+        WHERE reviewer.approval_id = approval.id
+    ) AS reviewers
+    WHERE
+        approval.id = ANY (approval_ids)
+        -- That nobody can is said once.
+        AND (reviewers.names IS NOT NULL OR NOT approval.is_unasked);
+
+    UPDATE campaign.approval
+    SET is_unasked = NOT is_unasked
+    WHERE
+        id = ANY (approval_ids)
+        AND is_unasked = EXISTS (
+            SELECT 1 FROM campaign.approval_reviewer AS reviewer WHERE reviewer.approval_id = approval.id
+        );
+
+    PERFORM campaign.notify_reviewers(approval_ids, 'approval_request', '');
+    SELECT count(DISTINCT reviewer.approval_id) INTO asked
+    FROM campaign.approval_reviewer AS reviewer
+    WHERE reviewer.approval_id = ANY (approval_ids);
+    RETURN asked;
+END
+$$;
+
 -- Open a new round of approval for each pair (delivery, kind), with its reviewers and the notices to them.
 -- Pairs that wait for an answer already are passed over. Returns the approvals that were opened.
 CREATE OR REPLACE FUNCTION campaign.open_approvals(delivery_ids bigint[], kinds text[], at timestamptz)
@@ -359,64 +443,7 @@ BEGIN
 
     SELECT array_agg(id) INTO opened FROM inserted;
 
-    INSERT INTO campaign.approval_reviewer (approval_id, staff_id)
-    SELECT DISTINCT
-        approval.id,
-        reviewer.staff_id
-    FROM campaign.approval AS approval
-    CROSS JOIN LATERAL (
-        SELECT own.approval_policy_id
-        FROM campaign.approval_setting AS own
-        WHERE own.delivery_id = approval.delivery_id AND own.kind = approval.kind
-        OFFSET 0
-    ) AS setting
-    CROSS JOIN LATERAL (
-        SELECT coalesce(named.staff_id, member.staff_id) AS staff_id
-        FROM campaign.approval_policy_reviewer AS named
-        LEFT JOIN campaign.staff_group_member AS member ON named.staff_group_id = member.staff_group_id
-        WHERE named.approval_policy_id = setting.approval_policy_id
-    ) AS reviewer
-    INNER JOIN campaign.staff AS staff ON reviewer.staff_id = staff.id AND staff.active
-    WHERE approval.id = ANY (opened);
-
-    -- None given, or none of them here any more: the campaign's owner.
-    INSERT INTO campaign.approval_reviewer (approval_id, staff_id)
-    SELECT
-        approval.id,
-        campaign.owner_id
-    FROM campaign.approval AS approval
-    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
-    INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
-    INNER JOIN campaign.staff AS owner ON campaign.owner_id = owner.id
-    WHERE
-        approval.id = ANY (opened)
-        AND owner.active
-        AND NOT EXISTS (
-            SELECT 1 FROM campaign.approval_reviewer AS reviewer WHERE reviewer.approval_id = approval.id
-        );
-
-    INSERT INTO campaign.journal (level, source, campaign_id, delivery_id, message)
-    SELECT
-        CASE WHEN reviewers.names IS NULL THEN 'error' ELSE 'info' END,
-        'deliveryMgt',
-        delivery.campaign_id,
-        delivery.id,
-        format('The %s of %L is submitted for approval (round %s)', approval.kind, delivery.label, approval.round)
-        || coalesce(
-            ' to ' || reviewers.names || '.',
-            ', but nobody can answer: give the campaign an owner, or the policy a reviewer.'
-        )
-    FROM campaign.approval AS approval
-    INNER JOIN campaign.delivery AS delivery ON approval.delivery_id = delivery.id
-    CROSS JOIN LATERAL (
-        SELECT string_agg(staff.internal_name, ', ' ORDER BY staff.internal_name) AS names
-        FROM campaign.approval_reviewer AS reviewer
-        INNER JOIN campaign.staff AS staff ON reviewer.staff_id = staff.id
-        WHERE reviewer.approval_id = approval.id
-    ) AS reviewers
-    WHERE approval.id = ANY (opened);
-
-    PERFORM campaign.notify_reviewers(opened, 'approval_request', '');
+    PERFORM campaign.ask_reviewers(opened);
 
     RETURN QUERY SELECT unnest(opened);
 END
