@@ -50,6 +50,7 @@ with DAG(
             "budget_mgt/price_elements.sql",
             "budget_mgt/report_problems.sql",
             "budget_mgt/write_expenses.sql",
+            "budget_mgt/journal_costs.sql",
             "budget_mgt/write_items.sql",
             "budget_mgt/total_campaigns.sql",
             "budget_mgt/state_charges.sql",

@@ -8,8 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.budget_world import World
 from tests.conftest import Workflow
 from tests.factories import Factory
+from tests.mail_server import MailServer
+from tests.sql.test_delivery_sending import ready
 
 NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 
@@ -81,6 +84,68 @@ class TestEdits:
             run_workflow(dag_id, NOON)
         assert db.execute("SELECT status FROM campaign.campaign WHERE id = %s", [campaign]).fetchone() == ("started",)
         assert edits(db) == []
+
+
+class TestRuns:
+    """What workflows do is in the journal, with the run that did it."""
+
+    def test_costs_from_what_to_what_and_why(self, db: psycopg.Connection[Any], run_workflow: Workflow) -> None:
+        world = World(db)
+        world.frame()
+        world.cost_type("Letter", basis="per_message", method="linear", amount="0.5")
+        delivery = world.analysed("letter", "Letter", messages=100, at=NOON)
+        task = world.task("hall", provisional_cost=20)
+        run_workflow("budgetMgt", NOON, run_id="first")
+        world.set("delivery", "letter", real_cost=40)
+        run_workflow("budgetMgt", NOON + timedelta(minutes=1), run_id="second")
+        run_workflow("budgetMgt", NOON + timedelta(minutes=2), run_id="third", full=True)
+        lines = world.rows(
+            "SELECT run_id, delivery_id, task_id, message, written_by FROM campaign.journal "
+            "WHERE message LIKE 'The cost of %%' ORDER BY id"
+        )
+        by = "postgres (budgetMgt.calculate_costs)"
+        assert sorted(lines[:2], key=lambda line: line[3]) + lines[2:] == [
+            ("first", delivery, None, "The cost of delivery 'letter' went from 0.00 to 50.00: the sum of its "
+             "split.", by),
+            ("first", None, task, "The cost of task 'hall' went from 0.00 to 20.00: its provisional cost.", by),
+            ("second", delivery, None, "The cost of delivery 'letter' went from 50.00 to 40.00: the real cost that was "
+             "entered.", by),
+        ]  # fmt: skip
+
+    def test_many_costs_are_one_line_a_campaign(self, db: psycopg.Connection[Any], run_workflow: Workflow) -> None:
+        world = World(db)
+        world.frame()
+        db.execute(
+            "INSERT INTO campaign.delivery (internal_name, label, campaign_id, channel, provisional_cost) "
+            "SELECT 'd' || n, 'D', %s, 'email', 2 FROM generate_series(1, 1001) AS n",
+            [world.ids["loyalty"]],
+        )
+        run_workflow("budgetMgt", NOON)
+        assert world.rows("SELECT campaign_id, message FROM campaign.journal WHERE message LIKE 'The cost%%'") == [
+            (world.ids["loyalty"], "The costs of 1001 of its deliveries and tasks went from 0.00 to 2002.00 together.")
+        ]
+
+    def test_mails_and_messages(
+        self, db: psycopg.Connection[Any], factory: Factory, run_workflow: Workflow, mail_server: MailServer
+    ) -> None:
+        campaign = factory.campaign(owner_id=factory.staff(internal_name="olga"))
+        delivery = ready(db, factory, campaign, count=3, analysed_at=NOON, confirmed_at=NOON)
+        factory.policy("content", campaign_id=campaign)
+        asked = factory.delivery(campaign_id=campaign, status="targeting_pending", submitted_at=NOON)
+        run_workflow("deliveryMgt", NOON, run_id="first")
+        factory.policy("content", delivery_id=delivery, enabled=False)
+        run_workflow("deliveryMgt", NOON, run_id="second")
+        lines = db.execute("SELECT run_id, delivery_id, message FROM campaign.journal WHERE source = 'deliveryMgt'")
+        found = set(lines.fetchall())
+        [(notification,)] = db.execute(
+            "SELECT id FROM campaign.notification WHERE delivery_id = %s", [asked]
+        ).fetchall()
+        assert found >= {
+            ("first", asked, f"Sent the mail approval_request (notification {notification})."),
+            ("second", delivery, "Of delivery 'Summer' 3 messages left, and 0 failed."),
+        }
+        # Functions that a run calls name it too.
+        assert {run_id for run_id, *_ in found} == {"first", "second"}
 
 
 class TestCleaning:

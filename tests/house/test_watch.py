@@ -235,6 +235,19 @@ class TestFailureOfATask:
         assert house.look() == (0, 1)
         assert house.states() == {}
 
+    def test_it_is_told_whatever_else_is_wrong(self, house: House) -> None:
+        house.look(stockMgt=True)
+        watch.tell_of_failure(self.context())
+        assert [trouble for *_, trouble in house.told()] == ["paused", "failing"]
+        assert house.look(stockMgt=False) == (0, 1)
+        assert house.states() == {"stockMgt": "failing"}
+        assert house.journal()[-1].startswith("The workflow stockMgt is failing now; it was paused since ")
+        watch.tell_of_failure(self.context())
+        assert house.look() == (0, 0)
+        assert len(house.told()) == 2, "each is told once"
+        run_listener.on_dag_run_success(SimpleNamespace(dag_id="stockMgt", run_id="scheduled__1"), "")
+        assert house.look() == (0, 1)
+
     def test_a_failed_rehearsal_alarms_nobody(self, house: House) -> None:
         watch.tell_of_failure(self.context(dry_run=True))
         assert house.told() == []

@@ -121,7 +121,9 @@ def test_refused_address_is_recorded_and_the_others_go_out(
         ("b@example.com", True, False, 1, None),
     ]
     assert db.execute("SELECT level, message FROM campaign.journal").fetchall() == [
-        ("error", "The mail delivery_held (notification 2) cannot be delivered: 550 No such user")
+        ("info", "Sent the mail delivery_held (notification 1)."),
+        ("error", "The mail delivery_held (notification 2) cannot be delivered: 550 No such user"),
+        ("info", "Sent the mail delivery_held (notification 3)."),
     ]
 
 
@@ -206,8 +208,9 @@ def test_line_lost_with_one_mail_does_not_hold_up_the_others(
     db.execute("UPDATE campaign.notification SET next_try_at = now(), tries = 7 WHERE sent_at IS NULL")
     notify("c@example.com")
     assert send() == {"notifications_sent": 1, "notifications_failed": 1, "notifications_postponed": 0}
-    [(level, message)] = db.execute("SELECT level, message FROM campaign.journal").fetchall()
-    assert level == "error"
+    lines = db.execute("SELECT level, message FROM campaign.journal ORDER BY id").fetchall()
+    assert [level for level, _ in lines] == ["info", "info", "error", "info"]
+    [(_, message)] = [line for line in lines if line[0] == "error"]
     assert "cannot be delivered: the line was lost" in message
     assert "(after 8 tries)" in message
 

@@ -198,6 +198,14 @@ class NotificationStep(WorkflowStep):
                 """,
                 [notification["id"]],
             )
+            write_journal(
+                connection,
+                run,
+                "info",
+                f"Sent the mail {notification['kind']} (notification {notification['id']}).",
+                campaign_id=notification["campaign_id"],
+                delivery_id=notification["delivery_id"],
+            )
             return "notifications_sent"
         return "notifications_failed"
 

@@ -27,7 +27,7 @@ BEGIN
 END
 $$;
 
--- Open the incident of a workflow, unless it has one, and write to the supervisors.
+-- Open an incident of a workflow, unless it has one of that kind, and write to the supervisors.
 CREATE OR REPLACE FUNCTION campaign.open_incident(dag_id text, kind text, detail text, url text) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -128,13 +128,16 @@ BEGIN
         UPDATE campaign.workflow_incident AS incident
         SET closed_at = clock_timestamp()
         FROM campaign.workflow_health AS health
+        INNER JOIN campaign.technical_workflow AS workflow ON health.dag_id = workflow.dag_id
         WHERE
             incident.dag_id = health.dag_id
             AND incident.closed_at IS NULL
-            AND health.is_well
-            -- A run that is under way proves nothing yet.
+            AND incident.kind <> health.state
+            -- One that is paused shows nothing else of what is wrong with it; a run that is under way proves nothing.
+            AND (incident.kind = 'paused' OR health.state <> 'paused')
             AND (incident.kind <> 'failing' OR health.last_state = 'success')
-        RETURNING incident.dag_id, incident.kind, incident.opened_at
+            AND (incident.kind <> 'deaf' OR workflow.deaf_since IS NULL)
+        RETURNING incident.dag_id, incident.kind, incident.opened_at, health.state, health.is_well
     ),
 
     told AS (
@@ -142,8 +145,11 @@ BEGIN
         SELECT
             'supervision',
             format(
-                'The workflow %s is well again; it was %s since %s.',
-                closed.dag_id, closed.kind, to_char(closed.opened_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
+                'The workflow %s is %s; it was %s since %s.',
+                closed.dag_id,
+                CASE WHEN closed.is_well THEN 'well again' ELSE closed.state || ' now' END,
+                closed.kind,
+                to_char(closed.opened_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
             )
         FROM closed
     )

@@ -102,7 +102,7 @@ SELECT
     END AS log_url
 FROM judged
 LEFT OUTER JOIN campaign.workflow_incident AS incident
-    ON judged.dag_id = incident.dag_id AND incident.closed_at IS NULL
+    ON judged.dag_id = incident.dag_id AND judged.state = incident.kind AND incident.closed_at IS NULL
 ORDER BY
     array_position(ARRAY['paused', 'failing', 'stuck', 'overdue', 'deaf', 'ok'], judged.state),
     judged.dag_id;
