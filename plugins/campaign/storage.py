@@ -242,9 +242,15 @@ def open_url(url: str) -> AbstractContextManager[Any]:
     """Open a file of ours for reading.
 
     :param url: where the extraction put it; a connection is named as in ``s3://conn_id@bucket/key``.
+    :raises StorageError: when its whole folder is away, as that of a share that is not mounted.
     """
     from airflow.sdk import ObjectStoragePath
 
     path = ObjectStoragePath(url)
-    opened: AbstractContextManager[Any] = path.fs.open(path.path, "rb")
+    try:
+        opened: AbstractContextManager[Any] = path.fs.open(path.path, "rb")
+    except FileNotFoundError as error:
+        if not path.parent.exists():
+            raise StorageError(f"The folder of our own files is away ({path.parent}): mount its share.") from error
+        raise
     return opened

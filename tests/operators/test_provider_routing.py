@@ -410,6 +410,21 @@ def test_our_own_file_must_be_the_one_that_was_approved(
     assert (status, words in error) == ("failed", True)
 
 
+def test_folder_of_our_files_that_is_away_costs_a_try_and_comes_back(
+    case: ProviderCase, run_workflow: Workflow, router: Path
+) -> None:
+    case.delivery(case.service(provider={"storage_url": f"file://{router}"}))
+    away = case.outbox.rename(case.outbox.with_name("away"))
+    run_workflow("providerMgt", AS_OF)
+    [(*_, status, error)] = case.jobs("status", "error")
+    assert (status, error) == (
+        "pending", f"The folder of our own files is away (file://{case.outbox}): mount its share.",
+    )  # fmt: skip
+    away.rename(case.outbox)
+    run_workflow("providerMgt", AS_OF + MINUTE)
+    assert case.deliveries() == [("finished",)]
+
+
 def test_delivery_without_a_file_fails_in_plain_words(case: ProviderCase, run_workflow: Workflow, router: Path) -> None:
     case.delivery(case.service(provider={"storage_url": f"file://{router}"}))
     case.db.execute("DELETE FROM campaign.extraction_file")
