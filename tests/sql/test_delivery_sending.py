@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from campaign.operators.message_sending import open_line
 from tests.conftest import Workflow
 from tests.factories import Factory
 from tests.mail_server import MailServer
@@ -587,6 +589,13 @@ def test_pace_is_kept_and_a_run_ends_with_its_slice(
     run_workflow("deliveryMgt", NOW + MINUTE)
     assert status(db, delivery) == "finished"
     assert len({mail["Message-ID"] for _, mail in mail_server.messages}) == len(mail_server.messages) == 300
+
+
+def test_dot_does_not_wait_until_the_system_of_the_server_acknowledges_the_mail(mail_server: MailServer) -> None:
+    line = open_line("smtp_default", "shop@example.com")
+    goes_at_once = line.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    line.quit()
+    assert goes_at_once
 
 
 def test_server_that_is_away_loses_nothing(

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from datetime import timedelta
@@ -51,6 +52,18 @@ def spawn(share: dict[str, Any]) -> ForkServerProcess:
     process = PROCESSES.Process(target=send_share, args=(environment, share, NOW))
     process.start()
     return process
+
+
+def wait_until_batches_are_taken(db: psycopg.Connection[Any], count: int) -> None:
+    """Wait until each of so many senders has its first batch, and can be asked to end."""
+    taken = """
+    SELECT count(*) FROM pg_locks
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    """
+    until = time.monotonic() + 30
+    while db.execute(taken).fetchone() != (count,):
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -113,14 +126,27 @@ def test_no_message_is_sent_twice_whatever_is_killed_when(
 def test_sender_that_is_asked_to_end_leaves_nothing_unknown(
     db: psycopg.Connection[Any], dsn: str, delivery: int, run_workflow: Workflow, mail_server: MailServer
 ) -> None:
-    for sender in [spawn(share) for share in plan(dsn)]:
-        while len(mail_server.messages) < 100:
-            time.sleep(0.01)
+    is_in_the_middle, are_asked = threading.Event(), threading.Event()
+
+    def hold(mail: Any) -> None:
+        """Answer nothing in the middle of the delivery, until the senders were asked to end."""
+        if len(mail_server.messages) == 100:
+            is_in_the_middle.set()
+            are_asked.wait(30)
+
+    mail_server.on_data = hold
+    senders = [spawn(share) for share in plan(dsn)]
+    assert is_in_the_middle.wait(30)
+    wait_until_batches_are_taken(db, len(senders))
+    for sender in senders:
         os.kill(sender.pid or 0, signal.SIGTERM)
+    are_asked.set()
+    for sender in senders:
         sender.join()
         assert sender.exitcode == 0
     sent = len(mail_server.messages)
-    assert 100 <= sent < 1200
+    # What was on the lines, and no more.
+    assert 100 <= sent <= 100 + 4 * len(senders)
     assert messages(db, delivery) == {("sent", None): sent, ("pending", None): 1200 - sent}
     run_workflow("deliveryMgt", NOW + timedelta(minutes=1))
     assert messages(db, delivery) == {("sent", None): 1200}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import smtplib
+import socket
 import ssl
 import time
 from collections import deque
@@ -41,6 +42,8 @@ class SmtpLine:
         self.socket = client.sock
         assert self.socket is not None  # noqa: S101  (it is connected)
         self.socket.setblocking(False)
+        # The dot follows a mail that the server does not answer: it must not wait for a delayed ACK (40 ms).
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sender = sender
         self.patience = patience
         self.patience_after_data = patience_after_data
