@@ -90,11 +90,13 @@ def own_database(postgres: dict[str, str], template: str, monkeypatch: pytest.Mo
     name = f"campaign_{next(_numbers)}"
     with psycopg.connect(dbname="postgres", autocommit=True, **postgres) as server:
         server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        connection = {"conn_type": "postgres", "host": postgres["host"], "login": "postgres", "schema": name}
-        monkeypatch.setenv("AIRFLOW_CONN_CAMPAIGN_DB", json.dumps(connection))
-        dsn = make_conninfo(dbname=name, **postgres)
-        monkeypatch.setenv("CAMPAIGN_DSN", dsn)
-        yield dsn
+    connection = {"conn_type": "postgres", "host": postgres["host"], "login": "postgres", "schema": name}
+    monkeypatch.setenv("AIRFLOW_CONN_CAMPAIGN_DB", json.dumps(connection))
+    dsn = make_conninfo(dbname=name, **postgres)
+    monkeypatch.setenv("CAMPAIGN_DSN", dsn)
+    yield dsn
+    # Its server may have been started anew meanwhile.
+    with psycopg.connect(dbname="postgres", autocommit=True, **postgres) as server:
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -32,7 +32,6 @@ class MailServer:
         # The controller connects to its own port to see that it works, so it cannot be left to choose one.
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
 
     def reset(self) -> None:
         """Forget all, and behave."""
@@ -59,7 +58,8 @@ class MailServer:
         )
 
     def start(self) -> None:
-        """Listen on a free port."""
+        """Listen: on a free port the first time, then on the same."""
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
         self._controller.start()
 
     def stop(self) -> None:

@@ -41,16 +41,19 @@ def open_house(
     """Return a context manager that builds a house with servers of its own, one at a time.
 
     ``with open_house(recipients=60, budget_approvals=False) as player`` takes what :class:`House` takes. Its
-    folders have the same names in every house, so that two can be compared.
+    folders have the same names in every house, so that two can be compared. ``server=...`` and ``template=...``
+    put it on another server than that of the session.
     """
     folder = tmp_path_factory.mktemp("trust") / "house"
 
     @contextmanager
-    def build(**choices: Any) -> Iterator[Player]:
+    def build(
+        *, server: dict[str, str] = postgres, template: str = template_database, **choices: Any
+    ) -> Iterator[Player]:
         smtp_server.reset()
         with ExitStack() as stack:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
-            dsn = stack.enter_context(own_database(postgres, template_database, patch))
+            dsn = stack.enter_context(own_database(server, template, patch))
             db = stack.enter_context(psycopg.connect(dsn, autocommit=True))
             db.execute(TABLE)
             house = House(db, folder, **choices)
@@ -68,6 +71,6 @@ def open_house(
             airflow = DagRunTable(dsn, dag_bag)
             airflow.install(patch)
             house.build()
-            yield Player(house, Outside(house, smtp_server, texters), dag_bag, airflow)
+            yield Player(house, Outside(house, smtp_server, texters, sftp), dag_bag, airflow)
 
     return build

@@ -12,6 +12,7 @@ from airflow.dag_processing.dagbag import DagBag
 
 from tests.mail_server import MailServer
 from tests.message_provider import MessageProvider
+from tests.sftp_server import SftpServer
 from tests.trust.dag_runs import DagRunTable
 from tests.trust.world import House
 from tests.workflow_runs import Summaries, execute_workflow
@@ -26,8 +27,8 @@ class Outside:
     :ivar mails: accepted by the mail server.
     """
 
-    def __init__(self, house: House, mail_server: MailServer, texters: MessageProvider) -> None:
-        self.house, self.mail_server, self.texters = house, mail_server, texters
+    def __init__(self, house: House, mail_server: MailServer, texters: MessageProvider, sftp: SftpServer) -> None:
+        self.house, self.mail_server, self.texters, self.sftp = house, mail_server, texters, sftp
 
     def mails(self) -> Counter[tuple[str, str]]:
         """Count each mail that arrived, by its recipient and Message-ID."""
@@ -72,6 +73,10 @@ class Player:
         self.runs += 1
         run_id = params.pop("run_id", None) or f"run {next(self._numbers)}"
         return execute_workflow(self.dag_bag.dags[dag_id], run_id, as_of, **params)
+
+    def run_all_in_peace(self, as_of: datetime) -> None:
+        """Do the same as :meth:`run_all`: here nothing disturbs."""
+        self.run_all(as_of)
 
     def run_all(self, as_of: datetime) -> None:
         """Run the five once, and what they started."""

@@ -1,0 +1,189 @@
+"""Tasks killed at any moment, PostgreSQL too, and what is around them away: in the end all is as if nothing had been.
+
+The same days are played twice: in peace, and with the workflows in processes that are killed, their database killed
+and started again, the servers and folders around them away for a while. After each moment the workflows run until
+they change nothing more, as they do in operation. What people do is the same in both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from campaign.migrate import migrate
+from tests.conftest import _memory_folder
+from tests.snapshots import snapshot
+from tests.trust.comparison import content, differences, journal_messages
+from tests.trust.conftest import OpenHouse
+from tests.trust.killing import KillingPlayer
+from tests.trust.month import Month, moments
+from tests.trust.player import Player
+from tests.trust.postgres_server import PostgresServer
+from tests.trust.tally import SEED, count, size
+
+KILLS = size(short=200, long=1000)
+# A moment is over when a round of runs changes nothing more.
+ROUNDS = 40
+# How often something was tried, and when it is to be tried again: that differs.
+TRIES = {"tries", "tries_before", "next_try_at", "error", "request_tries", "sent_count", "refused_count"}
+# Of the facts of a notice: money as it stood when it was written, which budgetMgt may have been kept from calculating.
+MONEY = {"budget", "costs", "cost_total"}
+# So that a try that failed is made again at the same moment, however often it takes.
+PATIENCE = {
+    "job_pauses": ["0 seconds"], "message_pauses": ["0 seconds"], "job_tries": 1000, "message_tries": 1000,
+    "failed_share": 1,
+}  # fmt: skip
+# Lines of the journal that say how something was done, not what: in portions, at the second try.
+HOW = re.compile("messages left|leave again|was already with")
+
+
+class Played:
+    """What came of some days: what the database says, and what arrived outside."""
+
+    def __init__(self, player: Player | KillingPlayer) -> None:
+        self.player, self.house, self.outside = player, player.house, player.outside
+        for name, value in PATIENCE.items():
+            self.house.db.execute("UPDATE campaign.setting SET value = %s WHERE name = %s", [json.dumps(value), name])
+        month = Month(self.house, SEED)
+        for moment in moments(size(short=1, long=14)):
+            month.act(moment)
+            self._run_until_nothing_changes(moment)
+        # Runs that find nothing to do are killed too, until there were enough kills.
+        while isinstance(player, KillingPlayer) and player.counts["kills"] < KILLS:
+            player.run_all(moment)
+            self._run_until_nothing_changes(moment)
+        self.deeds = month.deeds
+        self.rows = {table: sorted(map(_without_tries, rows)) for table, rows in content(self.house.db).items()}
+        self.decisions = {
+            line for line in journal_messages(self.house.db) if line[1] == "info" and not HOW.search(line[2])
+        }
+        self.mails, self.texts = self.outside.mails(), self.outside.texts()
+        self.wanted_mails, self.wanted_texts = self._wanted("email"), self._wanted("sms")
+        self.files = {name: size for name, (size, _) in self.outside.files().items()}
+
+    def _run_until_nothing_changes(self, moment: datetime) -> None:
+        for _ in range(ROUNDS):
+            before = snapshot(self.house.db)
+            self.player.run_all(moment)
+            self._send_what_is_unknown()
+            if snapshot(self.house.db) == before:
+                # A round of which every run was killed changes nothing either.
+                self.player.run_all_in_peace(moment)
+                if snapshot(self.house.db) == before:
+                    return
+        raise AssertionError(f"the workflows do not come to rest at {moment}")
+
+    def _send_what_is_unknown(self) -> None:
+        """Send again the messages of which nobody knows whether they left: a person decides that."""
+        unknown = self.house.rows("SELECT DISTINCT delivery_id FROM campaign.delivery_message WHERE is_unknown")
+        for (delivery,) in unknown:
+            self.house.db.execute("SELECT campaign.resend_unknown(%s, %s)", [delivery, self.house.ids["olga"]])
+
+    def _wanted(self, channel: str) -> set[str]:
+        """Return the keys of the messages that are said to be sent; of e-mail their Message-IDs, notices too."""
+        notices = "SELECT message_id FROM campaign.notification WHERE sent_at IS NOT NULL AND %s = 'email'"
+        return {
+            key
+            for (key,) in self.house.rows(
+                f"""
+                {notices}
+                UNION ALL
+                SELECT format(
+                    CASE delivery.channel WHEN 'email' THEN '<%%s@example.com>' ELSE '%%s' END,
+                    campaign.message_key(message.delivery_id, message.recipient_id)
+                )
+                FROM campaign.delivery_message AS message
+                JOIN campaign.delivery ON message.delivery_id = delivery.id
+                WHERE message.status = 'sent' AND delivery.channel = %s
+                """,
+                channel,
+                channel,
+            )
+        }
+
+
+def _without_tries(text: str) -> str:
+    row = {name: value for name, value in json.loads(text).items() if name not in TRIES}
+    if "facts" in row:
+        row["facts"] = {name: value for name, value in row["facts"].items() if name not in MONEY}
+    return json.dumps(row, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """Start a PostgreSQL server that may be killed."""
+    server = PostgresServer(_memory_folder())
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def template(server: PostgresServer) -> str:
+    """Create the database on that server that the house is a copy of."""
+    with server.connect("postgres") as connection:
+        connection.execute("CREATE DATABASE campaign_template")
+    migrate(make_conninfo(dbname="campaign_template", **server.address))
+    return "campaign_template"
+
+
+@pytest.fixture(scope="module")
+def peaceful(open_house: OpenHouse) -> Played:
+    """Play some days in peace."""
+    with open_house() as player:
+        return Played(player)
+
+
+@pytest.fixture(scope="module")
+def killed(open_house: OpenHouse, server: PostgresServer, template: str, peaceful: Played) -> Played:
+    """Play the same days while everything is killed."""
+    with open_house(server=server.address, template=template) as player:
+        killer = KillingPlayer(player, server, SEED)
+        played = Played(killer)
+        player.house.db.close()
+    count(
+        **{name.replace(" ", "_"): number for name, number in sorted(killer.counts.items())},
+        mails=len(played.mails),
+        mails_that_came_again=sum(played.mails.values()) - len(played.mails),
+        texts=len(played.texts),
+        files=len(played.files),
+        differences=sum(len(one) + len(other) for one, other in differences(peaceful.rows, played.rows).values()),
+    )
+    return played
+
+
+def test_enough_is_killed(killed: Played) -> None:
+    assert isinstance(killed.player, KillingPlayer)
+    assert killed.player.counts["kills"] >= KILLS
+    assert killed.player.counts["servers killed"] >= size(short=0, long=1)
+
+
+def test_the_state_is_that_of_days_in_peace(peaceful: Played, killed: Played) -> None:
+    assert differences(peaceful.rows, killed.rows) == {}
+    assert peaceful.deeds == killed.deeds
+
+
+def test_the_journal_says_the_same_decisions(peaceful: Played, killed: Played) -> None:
+    assert (peaceful.decisions - killed.decisions, killed.decisions - peaceful.decisions) == (set(), set())
+
+
+def test_each_mail_arrives_and_none_under_two_names(peaceful: Played, killed: Played) -> None:
+    """Nobody can know whether a server has a mail whose answer was lost: it comes again under its own Message-ID."""
+    arrived = [message_id for _, message_id in killed.mails]
+    assert len(arrived) == len(set(arrived)) == len(peaceful.mails)
+    assert set(arrived) == killed.wanted_mails
+
+
+def test_each_text_arrives_once(peaceful: Played, killed: Played) -> None:
+    assert killed.texts == Counter(killed.wanted_texts)
+    assert len(killed.texts) == len(peaceful.texts) >= size(short=0, long=1)
+
+
+def test_each_file_arrives_once_and_whole(peaceful: Played, killed: Played) -> None:
+    assert killed.files == peaceful.files
+    assert len(killed.files) >= size(short=0, long=1)
