@@ -171,11 +171,31 @@ def test_budget_approval_demands_that_of_the_target_and_waits_for_the_cost_split
     delivery = analysed(factory, campaign, service_id=service)
     run_workflow("deliveryMgt", NOW)
     assert [row[0] for row in approvals(db)] == ["target"]
-    factory.insert(
-        "expense_line", delivery_id=delivery, campaign_id=campaign, cost_total=12, computed_at=NOW - HOUR / 2
-    )
+    run_workflow("budgetMgt", NOW)
     run_workflow("deliveryMgt", NOW + HOUR)
     assert [row[0] for row in approvals(db)] == ["budget", "target"]
+
+
+def test_budget_is_asked_for_once_the_split_follows_all_edits(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("target", campaign_id=campaign, enabled=False)
+    provider = factory.insert("provider", internal_name="printers", label="The Printers Inc.")
+    service = factory.insert("service", internal_name="catalog", label="Catalog", provider_id=provider)
+    category = factory.insert("cost_category", service_id=service, label="Print", channel="direct_mail")
+    cost_type = factory.insert("cost_type", cost_category_id=category, label="Letter", selected_by_default=True)
+    factory.insert("cost_structure", cost_type_id=cost_type, basis="per_message", method="linear", amount=2)
+    factory.policy("budget", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign, service_id=service)
+    run_workflow("budgetMgt", NOW)
+    # Analysed anew at the moment of the run that calculated the cost, to the same count.
+    db.execute("UPDATE campaign.delivery SET analysed_at = %s WHERE id = %s", [NOW, delivery])
+    for _ in range(2):
+        run_workflow("deliveryMgt", NOW)
+        assert "budget" not in [row[0] for row in approvals(db)]
+    run_workflow("budgetMgt", NOW)
+    run_workflow("deliveryMgt", NOW)
+    assert [row[:3] for row in approvals(db) if row[0] == "budget"] == [("budget", 1, "pending")]
 
 
 def test_first_answer_decides_and_a_later_one_is_told_who_did(

@@ -3,7 +3,7 @@
 -- Grain: of the deliveries that this run looks at (void_changed_approvals.sql), one new approval per delivery and
 -- kind that its status needs, that is demanded, and that is neither waiting, nor granted, nor rejected (a rejection
 -- waits for a person to resubmit). The budget is asked for when its cost split is calculated for the target as
--- analysed. Rerun: what was asked waits.
+-- analysed, and for all that was edited since. Rerun: what was asked waits.
 WITH askable AS (
     SELECT
         delivery.id AS delivery_id,
@@ -48,6 +48,7 @@ WITH askable AS (
                 WHERE
                     line.delivery_id = delivery.id
                     AND line.computed_at >= coalesce(delivery.analysed_at, '-infinity')
+                    AND NOT campaign.cost_is_outdated(delivery.id)
             )
         )
 ),
@@ -144,8 +145,8 @@ WITH unshown AS MATERIALIZED (
 SELECT coalesce(sum(campaign.send_router_proof(unshown.id)), 0)::bigint AS proofs_written
 FROM unshown;
 
--- Looked at. What changed meanwhile stands in the queue, and what moved on has put itself there. A delivery that
--- waits for its cost to be calculated stays: nothing tells when the calculation comes to what was approved.
+-- Looked at. What changed meanwhile stands in the queue, and what moved on has put itself there. A delivery whose
+-- budget waits for its cost to be calculated stays: nothing tells when the calculation comes to what stood before.
 DELETE FROM campaign.approval_candidate AS candidate
 WHERE
     (
@@ -160,10 +161,14 @@ WHERE
     AND NOT EXISTS (
         SELECT 1
         FROM campaign.delivery AS delivery
-        INNER JOIN campaign.approval AS approval
-            ON delivery.id = approval.delivery_id AND approval.kind = 'budget' AND approval.status = 'approved'
         WHERE
             delivery.id = candidate.delivery_id
             AND campaign.awaits_approvals(delivery.status)
+            AND EXISTS (
+                SELECT 1
+                FROM campaign.approval_setting AS setting
+                WHERE setting.delivery_id = delivery.id AND setting.kind = 'budget' AND setting.is_demanded
+                OFFSET 0  -- noqa: AM09
+            )
             AND campaign.cost_is_outdated(delivery.id)
     );
