@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from types import SimpleNamespace
 from typing import Any
@@ -20,11 +20,11 @@ from tests.mail_server import MailServer
 AS_OF = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 
 
-def send(**params: Any) -> dict[str, Any]:
+def send(as_of: datetime = AS_OF, **params: Any) -> dict[str, Any]:
     """Run the step once, as a task of deliveryMgt."""
     with DAG("deliveryMgt", schedule=None) as dag:
         step = NotificationStep(task_id="send_notifications")
-    dag_run = SimpleNamespace(run_type="manual", data_interval_end=None, logical_date=None, run_after=AS_OF)
+    dag_run = SimpleNamespace(run_type="manual", data_interval_end=None, logical_date=None, run_after=as_of)
     context: Any = {"dag": dag, "task": step, "run_id": "test", "dag_run": dag_run, "params": params}
     return step.execute(context)
 
@@ -159,8 +159,8 @@ def test_temporary_refusal_is_tried_again_later(
     assert send()["notifications_postponed"] == 1
     assert send() == {"notifications_sent": 0, "notifications_failed": 0, "notifications_postponed": 0}
     mail_server.reset()
-    db.execute("UPDATE campaign.notification SET next_try_at = now()")
-    assert send()["notifications_sent"] == 1
+    assert send(AS_OF + timedelta(minutes=4))["notifications_sent"] == 0
+    assert send(AS_OF + timedelta(minutes=5))["notifications_sent"] == 1
     assert states(db) == [("olga@example.com", True, False, 2, None)]
 
 
@@ -183,11 +183,10 @@ def test_line_dropped_after_data_repeats_the_same_mail(
     [(_, sent, failed, tries, error)] = states(db)
     assert (sent, failed, tries) == (False, False, 1)
     assert "Connection unexpectedly closed" in error
-    db.execute("UPDATE campaign.notification SET next_try_at = now()")
     mail_server.on_data = lambda message: None
     # The text was made at the first try: what is repeated is the same mail, whatever the facts say now.
     db.execute("UPDATE campaign.notification SET facts = '{}'")
-    assert send()["notifications_sent"] == 1
+    assert send(AS_OF + timedelta(minutes=5))["notifications_sent"] == 1
     (_, first), (_, second) = mail_server.messages
     assert first["Message-ID"] == second["Message-ID"]
     assert without_boundaries(first) == without_boundaries(second)
@@ -205,9 +204,9 @@ def test_line_lost_with_one_mail_does_not_hold_up_the_others(
         (False, False, 1), (True, False, 1), (True, False, 1),
     ]  # fmt: skip
     # Without end, it is given up, and the journal says so.
-    db.execute("UPDATE campaign.notification SET next_try_at = now(), tries = 7 WHERE sent_at IS NULL")
+    db.execute("UPDATE campaign.notification SET tries = 7 WHERE sent_at IS NULL")
     notify("c@example.com")
-    assert send() == {"notifications_sent": 1, "notifications_failed": 1, "notifications_postponed": 0}
+    assert send(AS_OF + timedelta(minutes=5)) == {"notifications_sent": 1, "notifications_failed": 1, "notifications_postponed": 0}
     lines = db.execute("SELECT level, message FROM campaign.journal ORDER BY id").fetchall()
     assert [level for level, _ in lines] == ["info", "info", "error", "info"]
     [(_, message)] = [line for line in lines if line[0] == "error"]
@@ -225,8 +224,7 @@ def test_server_that_drops_every_line_is_away(
         send()
     assert [(sent, tries) for _, sent, _, tries, _ in states(db)] == [(False, 1)] * 3 + [(False, 0)] * 2
     mail_server.reset()
-    db.execute("UPDATE campaign.notification SET next_try_at = now()")
-    assert send()["notifications_sent"] == 5
+    assert send(AS_OF + timedelta(minutes=5))["notifications_sent"] == 5
 
 
 def without_boundaries(mail: EmailMessage) -> list[str]:

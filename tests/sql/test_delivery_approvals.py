@@ -352,7 +352,6 @@ def test_reminder_that_could_not_be_sent_is_not_sent_after_the_answer(
     assert notices(db, "approval_reminder") == ["rita@example.com"]
     set_clock(db, NOW + 2 * DAY + HOUR)
     decide(db, pending(db, "content"), reviewer, True)
-    db.execute("UPDATE campaign.notification SET next_try_at = NULL")
     mail_server.reset()
     run_workflow("deliveryMgt", NOW + 2 * DAY + 2 * HOUR)
     assert mail_server.messages == []

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 SMTP_CONN_ID = "smtp_default"
 DEFAULT_SENDER = "campaign-workflows@localhost"
-# A refusal that may pass is tried again by later runs, at growing pauses, this often in all.
-TRIES = 8
 # When so many mails in a row lose the line, the fault is the server's, not theirs.
 LOST_IN_A_ROW = 3
 
@@ -130,10 +128,10 @@ class NotificationStep(WorkflowStep):
                     )
                     AND notification.sent_at IS NULL
                     AND notification.failed_at IS NULL
-                    AND coalesce(notification.next_try_at, '-infinity') <= clock_timestamp()
+                    AND coalesce(notification.next_try_at, '-infinity') <= %(as_of)s::timestamptz
                 ORDER BY notification.id
                 """,
-                {"sources": sources, "campaign": run.campaign, "supervision": SUPERVISION},
+                {"sources": sources, "campaign": run.campaign, "supervision": SUPERVISION, "as_of": run.as_of},
             ).fetchall()
 
     def _send_all(self, connection: Connection, run: Run, waiting: list[dict[str, Any]], summary: Summary) -> None:
@@ -183,10 +181,9 @@ class NotificationStep(WorkflowStep):
             )
             deliver(client, message)
         except TemporaryRefusalError as refusal:
-            if notification["tries"] + 1 < TRIES:
-                self._postpone(connection, notification, str(refusal))
+            if self._is_postponed(connection, run, notification, str(refusal)):
                 return "notifications_postponed"
-            self._give_up(connection, run, notification, f"{refusal} (after {TRIES} tries)")
+            self._give_up(connection, run, notification, f"{refusal} (after {notification['tries'] + 1} tries)")
         except (PermanentRefusalError, TemplateRefusedError, ValueError) as refusal:
             self._give_up(connection, run, notification, str(refusal))
         else:
@@ -240,17 +237,20 @@ class NotificationStep(WorkflowStep):
         )
 
     @staticmethod
-    def _postpone(connection: Connection, notification: dict[str, Any], error: str) -> None:
-        connection.execute(
+    def _is_postponed(connection: Connection, run: Run, notification: dict[str, Any], error: str) -> bool:
+        """Leave a mail that was refused for now to a later run, unless it was tried often enough."""
+        found = connection.execute(
             """
             UPDATE campaign.notification
             SET
-                tries = tries + 1, error = %s,
-                next_try_at = clock_timestamp() + interval '5 minutes' * power(2, tries)
-            WHERE id = %s
+                tries = tries + 1, error = %(error)s,
+                next_try_at = %(as_of)s::timestamptz + campaign.growing_pause('notice_pauses', tries + 1)
+            WHERE id = %(id)s AND tries + 1 < campaign.number_setting('notice_tries', 8)
+            RETURNING id
             """,
-            [error, notification["id"]],
-        )
+            {"error": error, "as_of": run.as_of, "id": notification["id"]},
+        ).fetchone()
+        return found is not None
 
     def _give_up(self, connection: Connection, run: Run, notification: dict[str, Any], error: str) -> None:
         connection.execute(

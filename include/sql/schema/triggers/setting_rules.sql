@@ -16,13 +16,13 @@ BEGIN
                 IF entered::interval <= interval '0' OR entered::interval > interval '100 years' THEN
                     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value';
                 END IF;
-            WHEN NEW.name IN ('job_pauses', 'message_pauses') THEN
+            WHEN NEW.name IN ('job_pauses', 'message_pauses', 'notice_pauses') THEN
                 wanted := 'a list of times, like ["1 minute", "5 minutes"]';
                 PERFORM pause::interval FROM jsonb_array_elements_text(NEW.value) AS pause;
             WHEN
                 NEW.name IN (
                     'workflows_at_once', 'workflows_shown', 'creation_cap', 'job_tries', 'sending_workers',
-                    'lines_per_worker', 'messages_per_request', 'message_tries'
+                    'lines_per_worker', 'messages_per_request', 'message_tries', 'notice_tries'
                 )
             THEN
                 wanted := 'a whole number above zero';
