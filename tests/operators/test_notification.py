@@ -206,7 +206,11 @@ def test_line_lost_with_one_mail_does_not_hold_up_the_others(
     # Without end, it is given up, and the journal says so.
     db.execute("UPDATE campaign.notification SET tries = 7 WHERE sent_at IS NULL")
     notify("c@example.com")
-    assert send(AS_OF + timedelta(minutes=5)) == {"notifications_sent": 1, "notifications_failed": 1, "notifications_postponed": 0}
+    assert send(AS_OF + timedelta(minutes=5)) == {
+        "notifications_sent": 1,
+        "notifications_failed": 1,
+        "notifications_postponed": 0,
+    }
     lines = db.execute("SELECT level, message FROM campaign.journal ORDER BY id").fetchall()
     assert [level for level, _ in lines] == ["info", "info", "error", "info"]
     [(_, message)] = [line for line in lines if line[0] == "error"]

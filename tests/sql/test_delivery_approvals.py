@@ -168,7 +168,7 @@ def test_budget_approval_demands_that_of_the_target_and_waits_for_the_cost_split
     provider = factory.insert("provider", internal_name="printers", label="The Printers Inc.")
     service = factory.insert("service", internal_name="catalog", label="Catalog", provider_id=provider)
     factory.policy("budget", campaign_id=campaign, staff=(reviewer,))
-    delivery = analysed(factory, campaign, service_id=service)
+    analysed(factory, campaign, service_id=service)
     run_workflow("deliveryMgt", NOW)
     assert [row[0] for row in approvals(db)] == ["target"]
     run_workflow("budgetMgt", NOW)
