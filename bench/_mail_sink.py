@@ -58,9 +58,14 @@ class Sink(asyncio.Protocol):
                 buffer = buffer[end + 2 :]
         self.buffer = buffer
         if answers and self.delay:
-            asyncio.get_running_loop().call_later(self.delay, self.transport.write, b"".join(answers))
+            asyncio.get_running_loop().call_later(self.delay, self.send, b"".join(answers))
         elif answers:
             self.transport.write(b"".join(answers))
+
+    def send(self, answer: bytes) -> None:
+        """Send what was delayed, unless the other side has gone."""
+        if not self.transport.is_closing():
+            self.transport.write(answer)
 
     def take(self, buffer: bytes, end: int) -> None:
         global total
