@@ -37,8 +37,9 @@ KILLS = 400
 ROUNDS = 40
 # How often something was tried, and when it is to be tried again: that differs.
 TRIES = {"tries", "tries_before", "next_try_at", "error", "request_tries", "sent_count", "refused_count"}
-# Of the facts of a notice: money as it stood when it was written, which budgetMgt may have been kept from calculating.
-MONEY = {"budget", "costs", "cost_total"}
+# Of the facts of a notice: what stood beside its matter when it was written. A workflow that was kept from its work for
+# a while writes it later, so that a content is asked for before the target is counted, or the other way round.
+BESIDE = {"budget", "costs", "cost_total", "targeted_count", "message_count", "exclusions"}
 # So that a try that failed is made again at the same moment, however often it takes.
 PATIENCE = {
     "job_pauses": ["0 seconds"], "message_pauses": ["0 seconds"], "notice_pauses": ["0 seconds"],
@@ -124,7 +125,7 @@ class Played:
 def _without_tries(text: str) -> str:
     row = {name: value for name, value in json.loads(text).items() if name not in TRIES}
     if "facts" in row:
-        row["facts"] = {name: value for name, value in row["facts"].items() if name not in MONEY}
+        row["facts"] = {name: value for name, value in row["facts"].items() if name not in BESIDE}
     return OF_IDS.sub("", json.dumps(row, sort_keys=True))
 
 
