@@ -93,7 +93,7 @@ class Month:
         marks = ", ".join(["%s"] * len(values))
         try:
             self.house.db.execute(f"SELECT campaign.{function}({marks})".encode(), values)
-        except psycopg.errors.RaiseException as refusal:  # pragma: no cover
+        except psycopg.errors.RaiseException as refusal:
             raise AssertionError(f"{function} raised without a code of its own: {refusal}") from refusal
         except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.InsufficientPrivilege):
             self.deeds[f"{function} refused"] += 1
