@@ -42,6 +42,8 @@ from tests.mail_server import MailServer  # noqa: E402
 from tests.workflow_runs import Summaries, execute_workflow  # noqa: E402
 
 Workflow = Callable[..., Summaries]
+# Of all tests, not of those in its folder: what several processes did is added up where they are started.
+pytest_plugins = ["tests.trust.tally"]
 
 
 def pytest_unconfigure() -> None:

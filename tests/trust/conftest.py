@@ -17,17 +17,9 @@ from tests.message_provider import MessageProvider
 from tests.sftp_server import SftpServer
 from tests.trust.dag_runs import TABLE, DagRunTable
 from tests.trust.player import Outside, Player
-from tests.trust.tally import TALLY, report
 from tests.trust.world import House
 
 OpenHouse = Callable[..., AbstractContextManager[Player]]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the suite did."""
-    if TALLY:
-        terminalreporter.section("runs that can be trusted")
-        terminalreporter.write_line(report())
 
 
 @pytest.fixture(scope="session")
