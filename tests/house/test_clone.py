@@ -67,7 +67,9 @@ def test_copy_computes_and_sends_nothing_until_it_is_adopted(
 
     for hours in (1, 2):
         summary = run_workflow("stockMgt", NOON + hours * HOUR)
-        assert summary["send_notifications"] == {"held_in_clone": True, "notifications_to_send": 1}
+        assert summary["send_notifications"] == {
+            "held_in_clone": True, "notifications_sent": 1, "notifications_failed": 0, "notifications_postponed": 0,
+        }  # fmt: skip
     assert mail_server.messages == []
     assert scalar("SELECT in_stock FROM campaign.stock_position") == 40
     assert scalar("SELECT count(*) FROM campaign.journal WHERE message LIKE 'This database is a copy of%'") == 1

@@ -503,7 +503,7 @@ def test_dry_run_says_what_would_be_written_and_writes_nothing(
     before = snapshot(db)
     summaries = run_workflow("operationMgt", NOW, dry_run=True)
     assert summaries["extract_files"] == {
-        "dry_run": True, "files_to_extract": 1, "rows_to_extract": 2, "deliveries_that_would_fail": 1,
+        "dry_run": True, "files_extracted": 1, "rows_extracted": 2, "deliveries_failed": 1,
     }  # fmt: skip
     assert changed_tables(before, snapshot(db)) == {}
     assert not files.exists()
@@ -514,7 +514,7 @@ def test_a_run_for_the_past_writes_no_file(
 ) -> None:
     run_workflow("operationMgt", NOW)
     approved(factory, service, [("Ann", "A")])
-    assert run_workflow("operationMgt", NOW - HOUR)["extract_files"]["files_to_extract"] == 1
+    assert run_workflow("operationMgt", NOW - HOUR)["extract_files"]["files_extracted"] == 1
     assert statuses(db) == {"catalog": "extraction_pending"}
     assert not files.exists()
 
@@ -638,7 +638,7 @@ def test_a_file_that_was_killed_and_failed_gets_a_name_that_fits_when_it_is_sent
     assert statuses(db) == {"catalog": "failed"}
     db.execute("UPDATE campaign.export_format SET encoding = 'UTF-8', compression = 'gzip'")
     db.execute("SELECT campaign.retry_delivery(%s)", [delivery])
-    assert run_workflow("operationMgt", NOW, dry_run=True)["extract_files"]["files_to_extract"] == 1
+    assert run_workflow("operationMgt", NOW, dry_run=True)["extract_files"]["files_extracted"] == 1
     run_workflow("operationMgt", NOW)
     assert [path.name for path in files.iterdir()] == ["catalog_20261102.csv.gz"]
     assert gzip.decompress((files / "catalog_20261102.csv.gz").read_bytes()) == b"first,last\nAnn,A\n"
@@ -681,7 +681,7 @@ def test_the_file_is_compared_with_what_the_analysis_counted_and_the_seeds(
         )
         """
     )
-    assert run_workflow("operationMgt", NOW, dry_run=True)["extract_files"]["rows_to_extract"] == 12
+    assert run_workflow("operationMgt", NOW, dry_run=True)["extract_files"]["rows_extracted"] == 12
     run_workflow("operationMgt", NOW)
     assert db.execute("SELECT file_name, row_count FROM campaign.extraction_file ORDER BY id").fetchall() == [
         ("whole_20261102.csv", 4), ("short_20261102.csv", 3), ("unknown_20261102.csv", 4),
@@ -758,10 +758,12 @@ def test_trouble_with_one_file_stops_no_notice_and_fails_the_run(
     # A dry run goes through all steps, the last one too, which sees what all before it would have done.
     rehearsed = run_workflow("operationMgt", NOW, dry_run=True)
     assert rehearsed["extract_files"] == {
-        "dry_run": True, "files_to_extract": 1, "rows_to_extract": 1, "deliveries_that_would_fail": 1,
+        "dry_run": True, "files_extracted": 1, "rows_extracted": 1, "deliveries_failed": 1,
     }  # fmt: skip
     assert list(rehearsed)[-3:] == ["send_notifications", "extract_files", "send_alerts"]
-    assert rehearsed["send_alerts"] == {"dry_run": True, "notifications_to_send": 1}
+    assert rehearsed["send_alerts"] == {
+        "dry_run": True, "notifications_sent": 1, "notifications_failed": 0, "notifications_postponed": 0,
+    }  # fmt: skip
     states, state = run_as_airflow_would(dag_bag, "first")
     assert (states["extract_files"], states["send_alerts"], state) == ("failed", "upstream_failed", "failed")
     assert db.execute("SELECT kind FROM campaign.notification WHERE sent_at IS NOT NULL").fetchall() == [
@@ -880,7 +882,7 @@ def test_a_file_name_that_breaks_while_it_is_rendered_fails_its_delivery_only(
     approved(factory, wrong, [("Ann", "A")], internal_name="wrong")
     approved(factory, service, [("Ann", "A")])
     rehearsed = run_workflow("operationMgt", NOW, dry_run=True)["extract_files"]
-    assert (rehearsed["deliveries_that_would_fail"], rehearsed["files_to_extract"]) == (1, 1)
+    assert (rehearsed["deliveries_failed"], rehearsed["files_extracted"]) == (1, 1)
     run_workflow("operationMgt", NOW)
     assert statuses(db) == {"wrong": "failed", "catalog": "file_to_approve"}
     [(failure,)] = db.execute("SELECT failure FROM campaign.delivery WHERE status = 'failed'").fetchall()

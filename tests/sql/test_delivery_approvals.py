@@ -716,7 +716,7 @@ def test_dry_run_reports_what_the_run_then_does_and_changes_nothing(
     assert {task: rehearsed[task] for task in steps} == {task: {"dry_run": True, **done[task]} for task in steps}
     assert done["advance_deliveries"]["deliveries_advanced"] == 1
     assert (
-        rehearsed["send_notifications"]["notifications_to_send"]
+        rehearsed["send_notifications"]["notifications_sent"]
         == sum(done["send_notifications"].values())
         == len(notices(db, "approval_request") + notices(db, "approval_void") + notices(db, "delivery_held"))
     )

@@ -611,7 +611,7 @@ def test_dry_run_and_a_run_for_the_past_start_nothing(
     before = snapshot(db)
     summaries = run_workflow("operationMgt", NOW, dry_run=True)
     assert summaries["create_workflows"]["workflows_created"] == 1
-    assert summaries["start_workflows"]["workflows_to_start"] == 1
+    assert summaries["start_workflows"]["workflows_started"] == 1
     assert (changed_tables(before, snapshot(db)), airflow.started) == ({}, [])
     run_workflow("operationMgt", NOW + HOUR, campaign=None)
     assert airflow.started == ["catalog_targeting_1"]
@@ -646,7 +646,7 @@ def test_dry_run_tells_what_ended_and_what_cannot_start(
     assert told["start_workflows"]["workflows_blocked"] == done["start_workflows"]["workflows_blocked"] == 1
     # One mail that a run failed, one that a workflow cannot start; the last step has no more to send.
     for step in ("send_notifications", "send_alerts"):
-        assert told[step]["notifications_to_send"] == done[step]["notifications_sent"]
+        assert told[step]["notifications_sent"] == done[step]["notifications_sent"]
     assert done["send_notifications"]["notifications_sent"] == 2
 
 

@@ -189,9 +189,9 @@ def test_dry_run_rehearses_all_and_leaves_nothing(
     assert changed_tables(before, snapshot(case.db)) == {}
     assert (list(router.iterdir()), mail_server.messages, runs.states) == ([], [], {})
     assert summaries["plan_jobs"]["jobs_planned"] == 3
-    assert summaries["transfer_files"]["files_to_send"] == 1
-    assert summaries["send_notifications"]["notifications_to_send"] == 1
-    assert summaries["start_post_processing"]["post_processings_to_start"] == 1
+    assert summaries["transfer_files"]["files_sent"] == 1
+    assert summaries["send_notifications"]["notifications_sent"] == 1
+    assert summaries["start_post_processing"]["post_processings_started"] == 1
 
 
 def test_dry_run_sees_that_a_post_processing_has_ended(

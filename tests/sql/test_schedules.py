@@ -353,7 +353,7 @@ def test_dry_run_a_past_run_and_the_limit_to_one_campaign(
     before = snapshot(db)
     summary = run_workflow("operationMgt", FIRST + DAY, dry_run=True)
     assert summary["serve_schedules"]["recurring_workflows_created"] == 4
-    assert summary["start_workflows"]["workflows_to_start"] == 4
+    assert summary["start_workflows"]["workflows_started"] == 4
     assert changed_tables(before, snapshot(db)) == {}
     for dry_run in (True, False):
         summary = run_workflow("operationMgt", FIRST, campaign="milk", dry_run=dry_run)

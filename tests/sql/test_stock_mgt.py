@@ -862,7 +862,7 @@ class TestScope:
             "dry_run": True, "positions_changed": 1, "positions_not_balanced": 0,
         }  # fmt: skip
         assert summaries["alert_lines"]["notifications_written"] == 1
-        assert summaries["send_notifications"]["notifications_to_send"] == 1
+        assert summaries["send_notifications"]["notifications_sent"] == 1
         assert mail_server.messages == []
 
 

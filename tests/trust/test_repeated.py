@@ -18,17 +18,6 @@ from tests.trust.player import WORKFLOWS, Player
 from tests.trust.tally import SEED, count, size
 from tests.workflow_runs import Summaries
 
-# What a rehearsal would do, under the name of what a run did.
-DONE = {
-    "notifications_to_send": "notifications_sent",
-    "files_to_send": "files_sent",
-    "files_to_extract": "files_extracted",
-    "rows_to_extract": "rows_extracted",
-    "deliveries_that_would_fail": "deliveries_failed",
-    "workflows_to_start": "workflows_started",
-    "post_processings_to_start": "post_processings_started",
-}
-
 
 class Findings:
     """What was found at each moment that ought not to be."""
@@ -82,7 +71,7 @@ def errors(rehearsed: Summaries, done: Summaries) -> list[tuple[str, str, Any, A
     found = []
     for task_id, summary in rehearsed.items():
         for name, said in summary.items():
-            actual = done[task_id].get(DONE.get(name, name))
+            actual = done[task_id].get(name)
             if name == "messages_at_most":
                 actual = sum(done.get("send_messages", {}).values())
             if name != "dry_run" and said != actual:

@@ -71,7 +71,7 @@ class ExtractionStep(WorkflowStep):
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
         """Say which files would be written, and with how many rows."""
-        counts = {"files_to_extract": 0, "rows_to_extract": 0, "deliveries_that_would_fail": 0}
+        counts = {"files_extracted": 0, "rows_extracted": 0, "deliveries_failed": 0}
         for delivery in self._select(connection, run):
             row = load_facts(connection, delivery["id"])
             try:
@@ -80,12 +80,12 @@ class ExtractionStep(WorkflowStep):
             except ExtractionError as error:
                 self.log.warning("%s would fail: %s", delivery["internal_name"], error)
                 self._record_failure(connection, run, delivery["id"], str(error))
-                counts["deliveries_that_would_fail"] += 1
+                counts["deliveries_failed"] += 1
                 continue
             row_count = self._expected_rows(connection, delivery["id"])
             self.log.info("Would write %s with %d rows", file_name, row_count)
-            counts["files_to_extract"] += 1
-            counts["rows_to_extract"] += row_count
+            counts["files_extracted"] += 1
+            counts["rows_extracted"] += row_count
         return counts
 
     def _select(self, connection: Connection, run: Run) -> list[Row]:

@@ -32,6 +32,7 @@ SMTP_CONN_ID = "smtp_default"
 DEFAULT_SENDER = "campaign-workflows@localhost"
 # When so many mails in a row lose the line, the fault is the server's, not theirs.
 LOST_IN_A_ROW = 3
+NOTHING_SENT = {"notifications_sent": 0, "notifications_failed": 0, "notifications_postponed": 0}
 
 
 class NotificationStep(WorkflowStep):
@@ -72,7 +73,7 @@ class NotificationStep(WorkflowStep):
             "UPDATE campaign.notification SET sent_at = %s WHERE id = ANY (%s)",
             [run.as_of, [notification["id"] for notification in waiting]],
         )
-        return {"notifications_to_send": len(waiting)}
+        return NOTHING_SENT | {"notifications_sent": len(waiting)}
 
     def perform(self, run: Run, context: Context) -> Summary:
         """Send the mails."""
@@ -86,7 +87,7 @@ class NotificationStep(WorkflowStep):
             self._keep_house(connection, run)
             waiting = self._read_waiting(connection, run, [run.dag_id, SUPERVISION] if supervises else [run.dag_id])
             connection.commit()
-            summary = {"notifications_sent": 0, "notifications_failed": 0, "notifications_postponed": 0}
+            summary = NOTHING_SENT.copy()
             if waiting:
                 self._send_all(connection, run, waiting, summary)
             return summary

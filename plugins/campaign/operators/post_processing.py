@@ -53,7 +53,7 @@ class PostProcessingStep(WorkflowStep):
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
         """List the jobs whose DAG would be started; one that cannot be is a failed try."""
-        startable = failed = 0
+        started = failed = 0
         for job_id in self._due(connection, run):
             claim = claim_job(connection, run, "post_processing", job_id)
             if claim is None:
@@ -65,8 +65,8 @@ class PostProcessingStep(WorkflowStep):
                 failed += 1
             else:
                 self.log.info("Would start %s of %s", claim["run_id"], claim["dag_id"])
-                startable += 1
-        return {"post_processings_to_start": startable, "post_processings_not_started": failed}
+                started += 1
+        return {"post_processings_started": started, "post_processings_not_started": failed}
 
     def _fail(self, connection: Connection, run: Run, job_id: int, error: dag_runs.DagRunError) -> None:
         self.log.warning("Job %s: %s", job_id, error)

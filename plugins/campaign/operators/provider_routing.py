@@ -83,7 +83,7 @@ class ProviderRoutingStep(WorkflowStep):
             "UPDATE campaign.provider_job SET status = 'done', done_at = %s WHERE id = ANY (%s)",
             [run.as_of, [job["job_id"] for job in due]],
         )
-        return {"files_to_send": len(due)}
+        return {"files_sent": len(due)}
 
     def _due(self, connection: Connection, run: Run) -> list[Row]:
         [due] = execute_statements(connection, self.sql, run.binds())

@@ -35,8 +35,7 @@ class WorkflowStartStep(WorkflowStep):
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
         """Say which workflows would be started, and which cannot be; record that in the open transaction."""
         outcomes = [self._look(workflow) for workflow in self._select(connection, run)]
-        summary = record_outcomes(connection, run, outcomes)
-        return {"workflows_to_start": summary.pop("workflows_started"), **summary}
+        return record_outcomes(connection, run, outcomes)
 
     def _select(self, connection: Connection, run: Run) -> list[Row]:
         statement = read_statement("operation_mgt/select_startable_workflows.sql")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Summary = dict[str, Any]
 
+# Marks in the summary of a step that was rehearsed: its counts say what a run would do.
+REHEARSED = ("dry_run", "for_the_past", "held_in_clone")
 # A log is read by people.
 LINES_LOGGED = 200
 
@@ -30,9 +32,9 @@ class WorkflowStep(BaseOperator):
     """A step of a technical workflow.
 
     A subclass says what it does twice: :meth:`perform` does it, effects included; :meth:`rehearse` does
-    in one open transaction what can be done in the database, reports what would leave the house, and
-    sends nothing. A dry run rehearses the steps before this one and then this one in one transaction,
-    so that it sees what they would have done, and rolls all of it back.
+    in one open transaction what can be done in the database, reports what would leave the house, under the
+    names of what :meth:`perform` counts, and sends nothing. A dry run rehearses the steps before this one and
+    then this one in one transaction, so that it sees what they would have done, and rolls all of it back.
 
     A run for the past (its ``as_of`` before that of a run already done) is rehearsed too, unless the
     step computes the past.
@@ -81,8 +83,9 @@ class WorkflowStep(BaseOperator):
             summary = {"held_in_clone": True, **self._rehearse_alone(run, context)}
         else:
             summary = self.perform(run, context)
+        is_rehearsed = not summary.keys().isdisjoint(REHEARSED)
         for name, value in summary.items():
-            self.log.info("%s: %s", name, value)
+            self.log.info("%s: %s (would be)" if is_rehearsed and name not in REHEARSED else "%s: %s", name, value)
         return summary
 
     def _is_for_the_past(self, run: Run) -> bool:
