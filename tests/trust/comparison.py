@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Container
 from functools import cache
 from typing import Any
 
@@ -36,6 +37,8 @@ CLOCK = {
 COLUMNS = {
     ("cost_line", "changed_at"): "the time of day",
     ("cost_total", "computed_at"): "the time of day",
+    ("budget_alert", "raised_at"): "as of which run it was raised",
+    ("budget_alert", "amount_over"): "how much was charged too much when it was raised",
     ("expense_line", "computed_at"): "the time of day",
     ("expense_line", "frozen_at"): "as of which run it was frozen; with what, is compared",
     ("cost_problem", "first_seen_at"): "as of which run it was seen first",
@@ -51,6 +54,25 @@ COLUMNS = {
     ("stock_balance", "told_count"): "how often its state changed, as far as runs saw it",
     ("approval", "seal"): "a hash over ids",
 }
+# Of the facts of a notice: what stood beside its matter when it was written. A workflow that was kept from its work for
+# a while writes it later, so that a content is asked for before the target is counted, or the other way round.
+BESIDE = {"budget", "costs", "cost_total", "targeted_count", "message_count", "exclusions"}
+# Who stands told of a stock line that runs low, by whichever state it was in when a run saw it.
+STOCK_ALERTS = """
+    SELECT DISTINCT stock_line.internal_name, notification.recipient_email
+    FROM campaign.stock_balance AS balance
+    JOIN campaign.stock_line ON balance.stock_line_id = stock_line.id
+    JOIN campaign.notification ON notification.facts ->> 'line' = stock_line.label
+    WHERE balance.state <> 'ok' AND notification.kind = 'stock_alert' AND notification.sent_at IS NOT NULL ORDER BY 1, 2
+"""
+# Who stands told of a budget that is charged beyond its allocation.
+BUDGET_ALERTS = """
+    SELECT DISTINCT budget.internal_name, notification.recipient_email
+    FROM campaign.budget_alert AS alert
+    JOIN campaign.budget ON alert.budget_id = budget.id
+    JOIN campaign.notification ON notification.facts ->> 'budget_name' = budget.internal_name
+    WHERE notification.kind = 'budget_overrun' AND notification.sent_at IS NOT NULL ORDER BY 1, 2
+"""
 # A number that follows one of these words in a text is an id.
 ID_IN_TEXT = re.compile(
     r"((?:[Oo]rder|notification|[Jj]ob|approval|file|_job_|job_|/approvals/|/deliveries/|invoice line)[ _]?)\d+"
@@ -114,8 +136,8 @@ class Names:
             named["is_sent"] = row["sent_at"] is not None
         return named
 
-    def _row(self, table: str, row_id: int) -> str:
-        """Return the name of a row: its internal name, its number, or what makes it unique."""
+    def _row(self, table: str, row_id: int) -> str | dict[str, Any]:
+        """Return the name of a row: its internal name, its number, or all that it says."""
         found = self.db.execute(
             f"SELECT to_jsonb(row) FROM campaign.{table} AS row WHERE id = %s".encode(), [row_id]
         ).fetchone()
@@ -125,7 +147,7 @@ class Names:
         for column in ("internal_name", "number"):
             if column in row:
                 return str(row[column])
-        return json.dumps(self._named(table, row), sort_keys=True)
+        return self._named(table, row)
 
 
 def _without_ids(value: Any) -> Any:
@@ -146,6 +168,26 @@ def content(db: psycopg.Connection[Any], *, without: frozenset[str] = frozenset(
     """
     names = Names(db)
     return {table: names.content(table) for table in names.tables() if table not in BOOKKEEPING.keys() | without}
+
+
+def open_alerts(db: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return of which stock lines and budgets who stands told that there is something wrong."""
+    return [alert for query in (STOCK_ALERTS, BUDGET_ALERTS) for alert in db.execute(query).fetchall()]
+
+
+def notices(rows: list[str], sources: Container[str], *, without: Container[str]) -> Counter[str]:
+    """Count the notices of some workflows.
+
+    :param rows: of the table ``notification``, from :func:`content`.
+    :param without: facts that are left out.
+    """
+    found = map(json.loads, rows)
+    return Counter(json.dumps(without_facts(row, without), sort_keys=True) for row in found if row["source"] in sources)
+
+
+def without_facts(row: dict[str, Any], names: Container[str]) -> dict[str, Any]:
+    """Return a row of a notice without some of its facts."""
+    return row | {"facts": {name: fact for name, fact in row["facts"].items() if name not in names}}
 
 
 def journal_messages(db: psycopg.Connection[Any]) -> Counter[tuple[str, str, str]]:

@@ -43,6 +43,7 @@ class KillingPlayer:
     :param server: the PostgreSQL of the house.
     :param seed: decides who is killed when, and what goes away.
     :ivar counts: what was done: runs, processes, kills, and each outage.
+    :ivar kills: how often a run of each workflow was killed; None: what the workflows started.
     """
 
     def __init__(self, player: Player, server: PostgresServer, seed: int) -> None:
@@ -51,6 +52,8 @@ class KillingPlayer:
         self.dsn = self.house.db.info.dsn
         self.random = random.Random(seed)  # noqa: S311
         self.counts: Counter[str] = Counter()
+        self.kills: Counter[str | None] = Counter()
+        self._outages: list[str] = []
         self._is_at_peace = False
         # How often a run of a workflow touched the outside at most.
         self._touches: Counter[str | None] = Counter()
@@ -62,6 +65,15 @@ class KillingPlayer:
                 self.run(dag_id, as_of)
                 if dag_id in STARTERS:
                     self.run(None, as_of)
+
+    def has_killed(self, wanted: int) -> bool:
+        """Return whether there were so many kills, of each workflow and of the server, and everything was away."""
+        return (
+            self.counts["kills"] >= wanted
+            and self.kills.keys() >= set(WORKFLOWS)
+            and self.counts["servers killed"] >= 1
+            and all(self.counts[f"{name} away"] for name in OUTAGES)
+        )
 
     def run_all_in_peace(self, as_of: datetime) -> None:
         """Run the five once, and what they started, and kill nobody."""
@@ -129,6 +141,7 @@ class KillingPlayer:
         ours.close()
         if process.exitcode == -signal.SIGKILL:
             self.counts["kills"] += 1
+            self.kills[order.dag_id] += 1
             self._wait_for_the_session()
             return self._next_task(order), "killed", None
         assert report[1] in ("done", "raised"), f"{order} ended with {process.exitcode} after {report}"
@@ -168,10 +181,12 @@ class KillingPlayer:
     @contextmanager
     def _outage(self) -> Iterator[None]:
         """Let something be away, now and then."""
-        if self._is_at_peace or self.random.random() < 0.7:
+        if self._is_at_peace or self.random.random() < 0.5:
             yield
             return
-        name = self.random.choice(list(OUTAGES))
+        # One after the other, so that nothing is away twice before all were.
+        self._outages = self._outages or self.random.sample(list(OUTAGES), len(OUTAGES))
+        name = self._outages.pop()
         self.counts[f"{name} away"] += 1
         with OUTAGES[name](self):
             yield

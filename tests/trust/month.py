@@ -15,6 +15,8 @@ from tests.trust.world import BEGIN, CAMPAIGNS, DAY, HOUR, REVIEWERS, STOCK_LINE
 
 # When people have been at work, and the workflows run.
 HOURS_OF_A_DAY = (7, 12, 18)
+# Each service with its channel.
+CHANNELS = (("direct_mail", "catalogs"), ("direct_mail", "letters"), ("email", "mails"), ("sms", "texts"))
 # Deeds whose moment nothing records: a run for the past sees them as they are now.
 UNDATED = ("change_price", "take_back_payment", "enter_real_cost", "change_level", "withdraw_order", "reopen_task")
 DEEDS = (
@@ -30,6 +32,8 @@ DEEDS = (
     ("answer_as_router", 3),
     *((name, 1) for name in UNDATED),
 )
+# Deeds of a script.
+SCRIPTED = (*["new_delivery"] * 5, "cancel_latest", "edit_latest", "order", "move_order", "new_task", "finish_task")
 
 
 def moments(days: int) -> Iterator[datetime]:
@@ -49,8 +53,11 @@ class Month:
     What it picks, it picks by name from what it finds, so that two houses in the same state get the same deeds.
 
     :param is_dated: leave out deeds whose moment nothing records (:data:`UNDATED`).
+    :cvar finishable: which tasks are finished some day.
     :ivar deeds: how often each was done.
     """
+
+    finishable = "true"
 
     def __init__(self, house: House, seed: int, *, is_dated: bool = False) -> None:
         self.house = house
@@ -65,14 +72,22 @@ class Month:
 
     def act(self, moment: datetime) -> None:
         """Do what is done until a moment."""
-        self.now = moment
-        self.house.at(moment)
+        self._be_at(moment)
         self._answer_approvals()
         self._resubmit_what_was_rejected()
         self._look_after_deliveries()
         for name in self.random.choices(self._names, self._weights, k=3):
             getattr(self, name)()
             self.deeds[name] += 1
+
+    def react(self, moment: datetime) -> None:
+        """Do what had to wait for the workflows."""
+        self._be_at(moment)
+        self.attach_invoices()
+
+    def _be_at(self, moment: datetime) -> None:
+        self.now = moment
+        self.house.at(moment)
 
     def attach_invoices(self) -> None:
         """Name invoice lines on the expense lines that were not there when the invoice came."""
@@ -87,6 +102,9 @@ class Month:
     def _pick(self, query: str) -> str | None:
         names = [name for (name,) in self.house.rows(query)]
         return self.random.choice(names) if names else None
+
+    def _chance(self, *what: Any) -> float:
+        return self.random.random()
 
     def _call(self, function: str, *values: Any) -> None:
         """Call a function of the contract; what it refuses it refuses in both houses."""
@@ -127,7 +145,7 @@ class Month:
             """
         )
         for delivery, kind in rejected:
-            if self.random.random() < 0.7:
+            if self._chance() < 0.7:
                 self._call("submit_approval", delivery, kind)
 
     def _look_after_deliveries(self) -> None:
@@ -149,16 +167,25 @@ class Month:
                 self._call("retry_delivery", delivery)
             elif status == "being_edited":
                 self._call("submit_delivery", delivery)
-            elif self.random.random() < 0.8:
+            elif self._chance() < 0.8:
                 self._call("confirm_delivery", delivery, self.house.ids["olga"])
+
+    def open(self) -> None:
+        """Make a delivery for each service, due at once, so that a few days show all there is."""
+        self._be_at(BEGIN)
+        for channel, service in CHANNELS:
+            self._deliver(channel, service, within_hours=1)
 
     def new_delivery(self) -> None:
         """Make a delivery, and submit it."""
         channel = self.random.choice(["direct_mail", "direct_mail", "direct_mail", "email", "email", "sms"])
         service = {"email": "mails", "sms": "texts"}.get(channel) or self.random.choice(["catalogs", "letters"])
+        self._deliver(channel, service, within_hours=60)
+
+    def _deliver(self, channel: str, service: str, *, within_hours: int) -> str:
         campaign = self.random.choice(CAMPAIGNS)
         name = self._new_name(channel.replace("_", "-"))
-        soon = self.now + timedelta(hours=self.random.randrange(60))
+        soon = self.now + timedelta(hours=self.random.randrange(within_hours))
         date = "extraction_date" if channel == "direct_mail" else "contact_date"
         costs = [f"set-up {service}"] if channel == "direct_mail" and self.random.random() < 0.4 else []
         self.house.delivery(
@@ -167,6 +194,7 @@ class Month:
             **{date: soon} | ({} if channel == "direct_mail" else self.house.content(name)),
         )  # fmt: skip
         self._call("submit_delivery", self.house.ids[name])
+        return name
 
     def cancel_delivery(self) -> None:
         """Cancel a delivery, wherever it is."""
@@ -225,7 +253,9 @@ class Month:
 
     def finish_task(self) -> None:
         """Finish a task."""
-        name = self._pick("SELECT internal_name FROM campaign.task WHERE status = 'scheduled' ORDER BY 1")
+        name = self._pick(
+            f"SELECT internal_name FROM campaign.task WHERE status = 'scheduled' AND {self.finishable} ORDER BY 1"
+        )
         if name:
             self._set("task", name, status="finished", finished_at=self.now)
 
@@ -242,12 +272,12 @@ class Month:
             "SELECT 1 FROM campaign.invoice_line WHERE label = delivery.internal_name) ORDER BY 1"
         )
         if delivery:
-            number = self._new_name("invoice")
-            self.house.add("invoice", number=number, provider_id="printers", status="issued")
-            self.house.add(
-                "invoice_line", invoice_id=number, label=delivery, amount=self.random.randrange(1000, 9000) / 100
-            )
-            self._attach_invoice(delivery, delivery)
+            self._bill_delivery(self._new_name("invoice"), delivery, self.random.randrange(1000, 9000) / 100)
+
+    def _bill_delivery(self, number: str, delivery: str, amount: float) -> None:
+        self.house.add("invoice", number=number, provider_id="printers", status="issued")
+        self.house.add("invoice_line", invoice_id=number, label=delivery, amount=round(amount, 2))
+        self._attach_invoice(delivery, delivery)
 
     def _attach_invoice(self, delivery: str, line: str) -> None:
         named = self.house.db.execute(
@@ -285,8 +315,11 @@ class Month:
             WHERE service.internal_name = 'catalogs' AND answer.answered_at IS NULL ORDER BY 1
             """
         )
-        if delivery is None:
-            return
+        if delivery:
+            is_readable = self.random.random() >= 0.15
+            self._answer(delivery, self._new_name("answer"), is_readable=is_readable)
+
+    def _answer(self, delivery: str, name: str, *, is_readable: bool) -> None:
         lines = ["key,status,reason,printed,posted"]
         keys = self.house.rows(
             "SELECT delivery_id || '-' || recipient_id FROM campaign.delivery_target WHERE role <> 'control'"
@@ -294,11 +327,11 @@ class Month:
             self._id("delivery", delivery),
         )
         for (key,) in keys:
-            is_accepted = self.random.random() < 0.9
+            is_accepted = self._chance(key.partition("-")[2], delivery) < 0.9
             lines.append(f"{key},accepted,,1,1" if is_accepted else f"{key},rejected,no such street,0,0")
-        if self.random.random() < 0.15:
+        if not is_readable:
             lines.append("nobody,accepted,,1,1")
-        path = self.house.answers / f"{self._new_name('answer')}.csv"
+        path = self.house.answers / f"{name}.csv"
         path.write_text("\n".join([*lines, ""]))
         os.utime(path, (self.now.timestamp(), self.now.timestamp()))
 
@@ -330,3 +363,112 @@ class Month:
 
     def _set(self, table: str, name: str, **columns: Any) -> None:
         self.house.set(table, self._id(table, name), **columns)
+
+
+class Script(Month):
+    """The same deeds, whatever the workflows have done by then; what answers them is the same whenever they ask.
+
+    So it plays the same in a house in which they run on time, and in one in which they run late.
+
+    :ivar made: the deliveries that were made at the moment before, and were not canceled.
+    """
+
+    # Those of campaigns that operationMgt makes are there when it has run.
+    finishable = "starts_with(internal_name, 'task-')"
+
+    def __init__(self, house: House, seed: int) -> None:
+        super().__init__(house, seed, is_dated=True)
+        self.made: list[str] = []
+        self._new: list[str] = []
+
+    def act(self, moment: datetime) -> None:
+        """Do what is done until a moment."""
+        self.react(moment)
+        self.made, self._new = self._new, []
+        for deed in self.random.choices(SCRIPTED, k=4):
+            getattr(self, deed)()
+            self.deeds[deed] += 1
+
+    def react(self, moment: datetime) -> None:
+        """Answer whatever the workflows asked or did."""
+        self._be_at(moment)
+        self._answer_approvals()
+        self._resubmit_what_was_rejected()
+        self._look_after_deliveries()
+        self._answer_as_routers()
+        self._bill()
+
+    def _chance(self, *what: Any) -> float:
+        """Return what only depends on what it is about: of nothing in particular, that it is done."""
+        return random.Random(repr(what)).random() if what else 0.0  # noqa: S311
+
+    def _answer_approvals(self) -> None:
+        """Answer all: one in six is rejected first."""
+        pending = self.house.rows(
+            """
+            SELECT
+                approval.id, delivery.internal_name, approval.kind,
+                EXISTS (
+                    SELECT FROM campaign.approval AS before
+                    WHERE
+                        before.delivery_id = approval.delivery_id AND before.kind = approval.kind
+                        AND before.status = 'rejected'
+                )
+            FROM campaign.approval
+            JOIN campaign.delivery ON approval.delivery_id = delivery.id
+            WHERE approval.status = 'pending' ORDER BY delivery.internal_name, approval.kind
+            """
+        )
+        for approval, delivery, kind, was_rejected in pending:
+            approves = was_rejected or self._chance(delivery, kind) > 1 / 6
+            self._call("decide_approval", approval, self.house.ids["rita"], approves, "seen")
+
+    def _answer_as_routers(self) -> None:
+        """Answer for each file: one answer in six cannot be read first."""
+        waiting = self.house.rows(
+            """
+            SELECT delivery.internal_name
+            FROM campaign.provider_answer AS answer
+            JOIN campaign.delivery ON answer.delivery_id = delivery.id
+            JOIN campaign.service ON answer.service_id = service.id
+            WHERE service.internal_name = 'catalogs' AND answer.answered_at IS NULL ORDER BY 1
+            """
+        )
+        for (delivery,) in waiting:
+            was_unreadable = f"unreadable {delivery}" in self.house.ids
+            is_readable = was_unreadable or self._chance("answer", delivery) > 1 / 6
+            self._answer(delivery, f"answer {is_readable} {delivery}", is_readable=is_readable)
+            if not is_readable:
+                self.house.ids[f"unreadable {delivery}"] = 0
+
+    def _bill(self) -> None:
+        """Bill what was handed over or sent, and pay what was billed before."""
+        self.house.db.execute(
+            "UPDATE campaign.invoice SET status = 'paid', paid_at = %s WHERE status = 'issued'", [self.now]
+        )
+        finished = self.house.rows(
+            """
+            SELECT internal_name FROM campaign.delivery
+            WHERE status = 'finished' AND internal_name NOT IN (SELECT label FROM campaign.invoice_line) ORDER BY 1
+            """
+        )
+        for (delivery,) in finished:
+            self._bill_delivery(f"invoice {delivery}", delivery, self._chance("amount", delivery) * 90 + 10)
+        self.attach_invoices()
+
+    def _deliver(self, channel: str, service: str, *, within_hours: int) -> str:
+        self._new.append(super()._deliver(channel, service, within_hours=within_hours))
+        return self._new[-1]
+
+    def cancel_latest(self) -> None:
+        """Cancel the delivery that was made last: it has not left, wherever it is."""
+        if self.made:
+            self._call("cancel_delivery", self.house.ids[self.made.pop()], "no longer wanted")
+
+    def edit_latest(self) -> None:
+        """Edit what the online delivery says that was made last: it has not been started."""
+        online = [name for name in self.made if not name.startswith("direct")]
+        if online:
+            self.house.db.execute(
+                "UPDATE campaign.delivery SET body_text = body_text || '!' WHERE internal_name = %s", [online[-1]]
+            )
