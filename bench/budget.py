@@ -17,9 +17,8 @@ drops it. Everything runs on the same data, one after the other, in rounds; the 
   the words on rounding, and what the SQL by hand leaves out, and compute in whole numbers of a hundred-thousandth, so
   that they are exact. Reading and writing is most of their time;
 - *row loop*: a query, a few computations and inserts per delivery, on a sample, times what is left;
-- *1,000 changed*, *10,000 changed*: the step after an update of so many deliveries;
-- *update of deliveries*: the results of an analysis for all of them, with all triggers of the table (the queue of
-  budgetMgt, the journal of edits, and the others) and with none.
+- *1,000 changed*, *10,000 changed*: the step after an update of so many deliveries. What the update costs who writes
+  is in ``bench/writers.py``.
 
 Sizes come from BENCH_DELIVERIES (1000000), BENCH_ROUNDS (3), BENCH_PEERS (pandas,polars,duckdb,loop), and growth is
 measured from a tenth of them, unless BENCH_GROWTH is 0.
@@ -191,17 +190,6 @@ class Bench:
             summary = self.run()
         assert summary["elements_calculated"] >= min(count, self.deliveries), summary
 
-    def measure_writers(self) -> None:
-        """What targeting enters for all deliveries: with every trigger that is on them, and with none at all."""
-        for noted, switch in (("no trigger", "DISABLE"), ("noted", "ENABLE")):
-            self.connection.execute(f"ALTER TABLE campaign.delivery {switch} TRIGGER USER")
-            self.connection.execute("VACUUM campaign.delivery")
-            with self.timed(f"update of deliveries, {noted}"):
-                self.connection.execute(
-                    "UPDATE campaign.delivery SET message_count = message_count + 1, "
-                    "analysed_at = analysed_at + interval '1 minute'"
-                )
-
     def measure_loop(self) -> None:
         """A sample, row by row; what it would take for all is told."""
         started = time.perf_counter()
@@ -317,8 +305,6 @@ def measure_all(bench: Bench) -> None:
     for count in (1000, 10_000):
         for _ in range(ROUNDS):
             bench.measure_changes(count)
-    for _ in range(ROUNDS):
-        bench.measure_writers()
 
 
 def measure_peers(bench: Bench) -> None:
@@ -350,11 +336,6 @@ def report(bench: Bench, small: Bench | None) -> int:
         ("full run with nothing changed / first", bench.median("budgetMgt, full run, nothing changed") / first, 0.7),
         ("1,000 changed / first full run", changed[1000] / first, 0.02),
         ("10,000 changed / 1,000 changed", changed[10_000] / changed[1000], 10.0),
-        (
-            "update that is noted / not noted",
-            bench.median("update of deliveries, noted") / bench.median("update of deliveries, no trigger"),
-            1.5,
-        ),
     ]
     goals += [
         (f"first full run / {name}", first / bench.median(f"{name}, out, computed, written back"), 1.0)

@@ -32,5 +32,4 @@ def test_all_come_to_the_same_amounts(bench: budget.Bench) -> None:
             "(SELECT sum(amount) FROM peer.budget_charge) = (SELECT sum(amount) FROM campaign.budget_charge)"
         ).fetchone() == (5 * DELIVERIES, True, True)
     bench.measure_changes(10)
-    bench.measure_writers()
     bench.connection.close()

@@ -10,6 +10,7 @@
 --   noted    the deliveries that follow the row, and from when on: a query (%1$s: the row)
 --   renoted  the same after an update, when it differs; else they are noted for the row as it is and as it was
 --   watched  of an updated row, what must have changed (%1$s: the row); a table without an id: anything
+-- Updates of deliveries are noted by delivery_changes.sql.
 -- They fire in sessions that replicate (session_replication_role = replica) too; and a run with `full` looks at all.
 CREATE OR REPLACE PROCEDURE campaign.lay_approval_trigger(
     changed_table text, event text, transition_tables text, noting text, bookkeeping text
@@ -58,18 +59,7 @@ BEGIN
                 'SELECT %1$s.id, moment.at FROM (VALUES (timestamptz ''-infinity''), (%1$s.submitted_at), '
                 '(%1$s.analysed_at), (%1$s.extracted_at)) AS moment (at) '
                 'WHERE campaign.awaits_approvals(%1$s.status) AND moment.at IS NOT NULL',
-                'SELECT written.id, moment.at FROM (VALUES (timestamptz ''-infinity''), '
-                '(CASE WHEN written.submitted_at IS DISTINCT FROM gone.submitted_at THEN written.submitted_at END), '
-                '(CASE WHEN written.analysed_at IS DISTINCT FROM gone.analysed_at THEN written.analysed_at END), '
-                '(CASE WHEN written.extracted_at IS DISTINCT FROM gone.extracted_at THEN written.extracted_at END)'
-                ') AS moment (at) WHERE campaign.awaits_approvals(written.status) AND moment.at IS NOT NULL',
-                '%1$s.internal_name, %1$s.label, %1$s.campaign_id, %1$s.channel, %1$s.status, %1$s.service_id, '
-                '%1$s.outline_id, %1$s.subject, '
-                '%1$s.body_text, %1$s.body_html, %1$s.sender, %1$s.is_template, %1$s.workflow_template_id, '
-                '%1$s.extraction_date, %1$s.contact_date, %1$s.requested_quantity, %1$s.approvals_demanded, '
-                '%1$s.targeted_count, %1$s.message_count, %1$s.submitted_at, %1$s.analysed_at, %1$s.extracted_at, '
-                '%1$s.held_at, %1$s.released_at',
-                by_people
+                NULL, NULL, by_people
             ),
             (
                 'approval',
@@ -143,6 +133,16 @@ BEGIN
             rule.bookkeeping
         );
         CALL campaign.lay_approval_trigger(
+            rule.changed_table, 'delete', 'OLD TABLE AS gone',
+            format(
+                'SELECT DISTINCT noted.* FROM gone CROSS JOIN LATERAL (%s) AS noted (id, due_at)',
+                format(rule.noted, 'gone')
+            ),
+            rule.bookkeeping
+        );
+        -- See delivery_changes.sql.
+        CONTINUE WHEN rule.changed_table = 'delivery';
+        CALL campaign.lay_approval_trigger(
             rule.changed_table, 'update', 'OLD TABLE AS gone NEW TABLE AS written',
             CASE
                 WHEN rule.watched IS NULL
@@ -160,14 +160,6 @@ BEGIN
                     format(rule.watched, 'written'), format(rule.watched, 'gone')
                 )
             END,
-            rule.bookkeeping
-        );
-        CALL campaign.lay_approval_trigger(
-            rule.changed_table, 'delete', 'OLD TABLE AS gone',
-            format(
-                'SELECT DISTINCT noted.* FROM gone CROSS JOIN LATERAL (%s) AS noted (id, due_at)',
-                format(rule.noted, 'gone')
-            ),
             rule.bookkeeping
         );
     END LOOP;

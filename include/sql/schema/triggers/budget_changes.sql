@@ -6,16 +6,11 @@
 --
 -- The functions and triggers differ in four things only, which the table at the end lists:
 --   table    whose rows change
---   watched  of an updated row, what must have changed (%1$s: the row)
+--   watched  of an updated row, what must have changed (%1$s: the row); null: delivery_changes.sql notes its updates
 --   noted    whose cost follows the row: a query of kind and id. Noted for the row as it is after an insert, as it is
 --            and as it was after an update, as it was after a delete
 --   above    who loses or gains a row that is moved or deleted, kind and column; then the row itself is what is noted
 --            (nothing of it is left to note after a delete)
-CREATE OR REPLACE FUNCTION campaign.announce_cost_change(is_noted boolean) RETURNS void
-LANGUAGE sql AS $$
-    SELECT pg_notify('campaign_event', 'budgetMgt') WHERE is_noted
-$$;
-
 CREATE OR REPLACE PROCEDURE campaign.lay_cost_trigger(
     changed_table text, event text, transition_tables text, noting text
 )
@@ -26,7 +21,9 @@ BEGIN
         CREATE OR REPLACE FUNCTION campaign.%1$I() RETURNS trigger LANGUAGE plpgsql AS $body$
         BEGIN
             INSERT INTO campaign.cost_change (element, element_id) %2$s;
-            PERFORM campaign.announce_cost_change(FOUND);
+            IF FOUND THEN
+                PERFORM pg_notify('campaign_event', 'budgetMgt');
+            END IF;
             RETURN NULL;
         END
         $body$
@@ -55,11 +52,7 @@ BEGIN
         FROM (
             VALUES
             (
-                'delivery', 'SELECT ''delivery'', %1$s.id', ARRAY['campaign'],
-                '%1$s.campaign_id, %1$s.channel, %1$s.service_id, %1$s.budget_id, %1$s.commitment_level, '
-                '%1$s.provisional_cost, %1$s.real_cost, %1$s.is_template, %1$s.message_count, %1$s.analysed_at, '
-                '%1$s.finished_at, %1$s.canceled_at, '
-                'CASE WHEN %1$s.status IN (''finished'', ''canceled'') THEN %1$s.status END'
+                'delivery', 'SELECT ''delivery'', %1$s.id', ARRAY['campaign'], NULL
             ),
             (
                 'task', 'SELECT ''task'', %1$s.id', ARRAY['campaign', 'program'],
@@ -77,7 +70,7 @@ BEGIN
                 'program', 'SELECT ''program'', %1$s.id', ARRAY['plan'],
                 '%1$s.plan_id, %1$s.budget_id, %1$s.provisional_cost, %1$s.real_cost'
             ),
-            ('plan', 'SELECT ''plan'', %1$s.id', ARRAY[]::text [], '%1$s.provisional_cost, %1$s.real_cost'),
+            ('plan', 'SELECT ''plan'', %1$s.id', NULL, '%1$s.provisional_cost, %1$s.real_cost'),
             (
                 'delivery_cost', 'SELECT ''delivery'', %1$s.delivery_id', NULL,
                 '%1$s.delivery_id, %1$s.cost_type_id, %1$s.surcharge, %1$s.expense_category_id'
@@ -147,6 +140,18 @@ BEGIN
                 )
             );
         END IF;
+        IF rule.changed_table NOT IN ('plan', 'budget', 'invoice', 'invoice_line', 'expense_line') THEN
+            SELECT coalesce(
+                string_agg(format('SELECT %1$L, gone.%1$s_id WHERE gone.%1$s_id IS NOT NULL', above.element), ' UNION ALL '),
+                format(rule.noted, 'gone')
+            ) INTO moved
+            FROM unnest(rule.above) AS above (element);
+            CALL campaign.lay_cost_trigger(
+                rule.changed_table, 'delete', 'OLD TABLE AS gone',
+                format('SELECT DISTINCT noted.* FROM gone CROSS JOIN LATERAL (%s) AS noted (element, element_id)', moved)
+            );
+        END IF;
+        CONTINUE WHEN rule.watched IS NULL;
         -- The row and, when it moved, whoever lost and gained it; or, where it is part of another, that as it is and was.
         IF rule.above IS NULL THEN
             moved := format('%s UNION ALL %s', format(rule.noted, 'written'), format(rule.noted, 'gone'));
@@ -164,27 +169,18 @@ BEGIN
             FROM unnest(rule.above) AS above (element)
             CROSS JOIN (VALUES ('written'), ('gone')) AS side (name);
         END IF;
+        -- Full, though each row is on both sides, because a full join is never done by nested loops: the plan that a
+        -- session makes for its first update, of one row, serves its next one, of a million.
         CALL campaign.lay_cost_trigger(
             rule.changed_table, 'update', 'OLD TABLE AS gone NEW TABLE AS written',
             format(
-                'SELECT %s noted.* FROM written INNER JOIN gone ON written.id = gone.id '
+                'SELECT %s noted.* FROM written FULL JOIN gone ON written.id = gone.id '
                 'CROSS JOIN LATERAL (%s) AS noted (element, element_id) '
                 'WHERE (%s) IS DISTINCT FROM (%s) AND noted.element_id IS NOT NULL',
                 CASE WHEN rule.above IS NULL THEN 'DISTINCT' END,
                 moved, format(rule.watched, 'written'), format(rule.watched, 'gone')
             )
         );
-        IF rule.changed_table NOT IN ('plan', 'budget', 'invoice', 'invoice_line', 'expense_line') THEN
-            SELECT coalesce(
-                string_agg(format('SELECT %1$L, gone.%1$s_id WHERE gone.%1$s_id IS NOT NULL', above.element), ' UNION ALL '),
-                format(rule.noted, 'gone')
-            ) INTO moved
-            FROM unnest(rule.above) AS above (element);
-            CALL campaign.lay_cost_trigger(
-                rule.changed_table, 'delete', 'OLD TABLE AS gone',
-                format('SELECT DISTINCT noted.* FROM gone CROSS JOIN LATERAL (%s) AS noted (element, element_id)', moved)
-            );
-        END IF;
     END LOOP;
 END
 $$;

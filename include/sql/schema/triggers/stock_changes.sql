@@ -1,5 +1,6 @@
 -- What stockMgt has to look at again: statement triggers note it in append-only queues, in the transaction of
--- the change, so that nothing that commits late is missed.
+-- the change, so that nothing that commits late is missed. Rows before and after an update are joined by full joins,
+-- which are never done by nested loops: see delivery_changes.sql.
 
 -- When a delivery leaves, leaves again or is canceled, that is kept with its moment: see delivery_volume.
 CREATE OR REPLACE FUNCTION campaign.note_delivery_volumes(deliveries bigint[]) RETURNS void
@@ -144,49 +145,9 @@ BEGIN
 END
 $$;
 
--- Most updates of deliveries change nothing of what counts here, and cost this comparison only.
-CREATE OR REPLACE FUNCTION campaign.note_changed_delivery_volume() RETURNS trigger
-LANGUAGE plpgsql AS $$
-DECLARE
-    changed CONSTANT bigint [] := ARRAY(
-        SELECT written.id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE
-            num_nonnulls(written.extracted_at, written.started_at, gone.extracted_at, gone.started_at) > 0
-            AND (
-                written.status, written.extracted_at, written.started_at, written.finished_at,
-                written.canceled_at, written.message_count, written.channel, written.campaign_id,
-                written.is_template, written.service_id
-            ) IS DISTINCT FROM (
-                gone.status, gone.extracted_at, gone.started_at, gone.finished_at, gone.canceled_at,
-                gone.message_count, gone.channel, gone.campaign_id, gone.is_template, gone.service_id
-            )
-    );
-BEGIN
-    IF cardinality(changed) > 0 THEN
-        PERFORM campaign.note_delivery_volumes(changed);
-        -- Its consumption is another campaign's; another service has other cost types that are selected by default.
-        INSERT INTO campaign.stock_delivery_queue (delivery_id)
-        SELECT written.id
-        FROM written
-        INNER JOIN gone ON written.id = gone.id
-        WHERE
-            written.id = ANY(changed)
-            AND (written.campaign_id, written.channel, written.service_id)
-            IS DISTINCT FROM (gone.campaign_id, gone.channel, gone.service_id);
-    END IF;
-    RETURN NULL;
-END
-$$;
-
 CREATE OR REPLACE TRIGGER stock_note_new AFTER INSERT ON campaign.delivery
 REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_new_delivery_volume();
-CREATE OR REPLACE TRIGGER stock_note_changed AFTER UPDATE ON campaign.delivery
-REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
--- What budgetMgt writes on deliveries, their cost, concerns no stock.
-WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
-EXECUTE FUNCTION campaign.note_changed_delivery_volume();
+-- An update of deliveries is noted with what else it changes: see delivery_changes.sql.
 
 -- Another cost type selected, or one taken away. Noted of every delivery: whether it left meanwhile, in a transaction
 -- that this one does not see, is looked up when it is read.
@@ -202,12 +163,28 @@ $$;
 
 CREATE OR REPLACE TRIGGER stock_note_selected AFTER INSERT ON campaign.delivery_cost
 REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
-CREATE OR REPLACE TRIGGER stock_note_reselected AFTER UPDATE ON campaign.delivery_cost
-REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
-CREATE OR REPLACE TRIGGER stock_note_reselected_from AFTER UPDATE ON campaign.delivery_cost
-REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
 CREATE OR REPLACE TRIGGER stock_note_deselected AFTER DELETE ON campaign.delivery_cost
 REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_delivery_cost_stock();
+
+-- A surcharge or a category that is entered concerns no stock.
+CREATE OR REPLACE FUNCTION campaign.note_reselected_stock() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO campaign.stock_delivery_queue (delivery_id)
+    SELECT DISTINCT noted.delivery_id
+    FROM written
+    FULL JOIN gone ON written.id = gone.id
+    CROSS JOIN LATERAL (VALUES (written.delivery_id), (gone.delivery_id)) AS noted (delivery_id)
+    WHERE
+        (written.delivery_id, written.cost_type_id) IS DISTINCT FROM (gone.delivery_id, gone.cost_type_id)
+        AND noted.delivery_id IS NOT NULL;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER stock_note_reselected AFTER UPDATE ON campaign.delivery_cost
+REFERENCING OLD TABLE AS gone NEW TABLE AS written
+FOR EACH STATEMENT EXECUTE FUNCTION campaign.note_reselected_stock();
 
 -- A cost type that names another stock line, takes another number of units, or is selected by default or not any more:
 -- it concerns the deliveries that select it, and those of its service.
@@ -232,14 +209,14 @@ CREATE OR REPLACE FUNCTION campaign.note_cost_type_stock() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO campaign.stock_selection_queue (cost_type_id, service_id)
-    SELECT
+    SELECT DISTINCT
         written.id,
         category.service_id
     FROM written
-    INNER JOIN gone ON written.id = gone.id
+    FULL JOIN gone ON written.id = gone.id
     -- What a cost type leaves behind in its category are the defaults there.
-    INNER JOIN campaign.cost_category AS category
-        ON written.cost_category_id = category.id OR gone.cost_category_id = category.id
+    CROSS JOIN LATERAL (VALUES (written.cost_category_id), (gone.cost_category_id)) AS noted (cost_category_id)
+    INNER JOIN campaign.cost_category AS category ON noted.cost_category_id = category.id
     WHERE
         (written.cost_category_id, written.stock_line_id, written.units_per_message, written.selected_by_default)
         IS DISTINCT FROM
@@ -257,11 +234,13 @@ CREATE OR REPLACE FUNCTION campaign.note_cost_category_stock() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO campaign.stock_selection_queue (service_id)
-    SELECT service.id
+    SELECT DISTINCT noted.service_id
     FROM written
-    INNER JOIN gone ON written.id = gone.id
-    INNER JOIN campaign.service AS service ON written.service_id = service.id OR gone.service_id = service.id
-    WHERE (written.service_id, written.channel) IS DISTINCT FROM (gone.service_id, gone.channel);
+    FULL JOIN gone ON written.id = gone.id
+    CROSS JOIN LATERAL (VALUES (written.service_id), (gone.service_id)) AS noted (service_id)
+    WHERE
+        (written.service_id, written.channel) IS DISTINCT FROM (gone.service_id, gone.channel)
+        AND noted.service_id IS NOT NULL;
     RETURN NULL;
 END
 $$;

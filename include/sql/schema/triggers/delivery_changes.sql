@@ -1,0 +1,152 @@
+-- What an update of deliveries changes for costs, approvals and stock, noted for budgetMgt, deliveryMgt and stockMgt.
+--
+-- Deliveries are what others update in bulk, and most of what that costs them is to compare each row with what it
+-- was: it is done once, for the three. What their queues are, and what is noted of new and deleted deliveries and of
+-- other tables, is in budget_changes.sql, approval_changes.sql and stock_changes.sql. What budgetMgt writes on
+-- deliveries, their cost, is passed over (SET LOCAL campaign.cost_bookkeeping = 'off').
+--
+-- Rows are compared until the first difference: the columns that are updated most stand first.
+CREATE OR REPLACE FUNCTION campaign.note_changed_deliveries() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    noted record;
+BEGIN
+    WITH compared AS MATERIALIZED (
+        SELECT
+            written.id,
+            written.id IS NOT NULL
+            AND (
+                written.message_count, written.analysed_at,
+                CASE WHEN written.status IN ('finished', 'canceled') THEN written.status END,
+                written.campaign_id, written.channel, written.service_id, written.budget_id,
+                written.commitment_level, written.provisional_cost, written.real_cost, written.is_template,
+                written.finished_at, written.canceled_at
+            ) IS DISTINCT FROM (
+                gone.message_count, gone.analysed_at,
+                CASE WHEN gone.status IN ('finished', 'canceled') THEN gone.status END,
+                gone.campaign_id, gone.channel, gone.service_id, gone.budget_id,
+                gone.commitment_level, gone.provisional_cost, gone.real_cost, gone.is_template,
+                gone.finished_at, gone.canceled_at
+            ) AS changes_cost,
+            campaign.awaits_approvals(written.status)
+            AND (
+                written.message_count, written.analysed_at, written.status, written.targeted_count,
+                written.submitted_at, written.extracted_at, written.held_at, written.released_at,
+                written.internal_name, written.label, written.campaign_id, written.channel, written.service_id,
+                written.outline_id, written.subject, written.body_text, written.body_html, written.sender,
+                written.is_template, written.workflow_template_id, written.extraction_date, written.contact_date,
+                written.requested_quantity, written.approvals_demanded
+            ) IS DISTINCT FROM (
+                gone.message_count, gone.analysed_at, gone.status, gone.targeted_count,
+                gone.submitted_at, gone.extracted_at, gone.held_at, gone.released_at,
+                gone.internal_name, gone.label, gone.campaign_id, gone.channel, gone.service_id,
+                gone.outline_id, gone.subject, gone.body_text, gone.body_html, gone.sender,
+                gone.is_template, gone.workflow_template_id, gone.extraction_date, gone.contact_date,
+                gone.requested_quantity, gone.approvals_demanded
+            ) AS changes_approvals,
+            -- Only what left, or had left, consumes.
+            written.id IS NOT NULL
+            AND num_nonnulls(written.extracted_at, written.started_at, gone.extracted_at, gone.started_at) > 0
+            AND (
+                written.message_count, written.status, written.extracted_at, written.started_at,
+                written.finished_at, written.canceled_at, written.channel, written.campaign_id,
+                written.is_template, written.service_id
+            ) IS DISTINCT FROM (
+                gone.message_count, gone.status, gone.extracted_at, gone.started_at,
+                gone.finished_at, gone.canceled_at, gone.channel, gone.campaign_id,
+                gone.is_template, gone.service_id
+            ) AS changes_stock,
+            -- Its consumption is another campaign's; another service has other cost types that are selected by default.
+            (written.campaign_id, written.channel, written.service_id)
+            IS DISTINCT FROM (gone.campaign_id, gone.channel, gone.service_id) AS consumes_otherwise,
+            CASE WHEN written.campaign_id IS DISTINCT FROM gone.campaign_id THEN written.campaign_id END
+                AS joined_campaign_id,
+            CASE WHEN written.campaign_id IS DISTINCT FROM gone.campaign_id THEN gone.campaign_id END
+                AS left_campaign_id,
+            CASE WHEN written.submitted_at IS DISTINCT FROM gone.submitted_at THEN written.submitted_at END
+                AS submitted_at,
+            CASE WHEN written.analysed_at IS DISTINCT FROM gone.analysed_at THEN written.analysed_at END
+                AS analysed_at,
+            CASE WHEN written.extracted_at IS DISTINCT FROM gone.extracted_at THEN written.extracted_at END
+                AS extracted_at
+        FROM written
+        -- Full, though each row is on both sides, because a full join is never done by nested loops: the plan that a
+        -- session makes for its first update, of one row, serves its next one, of a million.
+        FULL JOIN gone ON written.id = gone.id
+    ),
+
+    costs AS (
+        INSERT INTO campaign.cost_change (element, element_id)
+        SELECT
+            'delivery',
+            compared.id
+        FROM compared
+        WHERE compared.changes_cost
+        UNION ALL
+        SELECT
+            'campaign',
+            compared.joined_campaign_id
+        FROM compared
+        WHERE compared.joined_campaign_id IS NOT NULL
+        UNION ALL
+        SELECT
+            'campaign',
+            compared.left_campaign_id
+        FROM compared
+        WHERE compared.left_campaign_id IS NOT NULL
+    ),
+
+    approvals AS (
+        INSERT INTO campaign.approval_queue (delivery_id, due_at)
+        SELECT
+            compared.id,
+            '-infinity'
+        FROM compared
+        WHERE compared.changes_approvals
+        UNION ALL
+        SELECT
+            compared.id,
+            compared.submitted_at
+        FROM compared
+        WHERE compared.changes_approvals AND compared.submitted_at IS NOT NULL
+        UNION ALL
+        SELECT
+            compared.id,
+            compared.analysed_at
+        FROM compared
+        WHERE compared.changes_approvals AND compared.analysed_at IS NOT NULL
+        UNION ALL
+        SELECT
+            compared.id,
+            compared.extracted_at
+        FROM compared
+        WHERE compared.changes_approvals AND compared.extracted_at IS NOT NULL
+    )
+
+    SELECT
+        bool_or(compared.changes_cost) AS changes_cost,
+        array_agg(compared.id) FILTER (WHERE compared.changes_stock) AS consuming,
+        array_agg(compared.id) FILTER (WHERE compared.changes_stock AND compared.consumes_otherwise)
+            AS consuming_otherwise
+    INTO noted
+    FROM compared;
+
+    IF noted.changes_cost THEN
+        PERFORM pg_notify('campaign_event', 'budgetMgt');
+    END IF;
+    -- A session that replicates gets what is kept of volumes with the rest.
+    IF noted.consuming IS NOT NULL AND current_setting('session_replication_role') <> 'replica' THEN
+        PERFORM campaign.note_delivery_volumes(noted.consuming);
+        INSERT INTO campaign.stock_delivery_queue (delivery_id)
+        SELECT unnest(noted.consuming_otherwise);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER note_changes AFTER UPDATE ON campaign.delivery
+REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
+WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
+EXECUTE FUNCTION campaign.note_changed_deliveries();
+-- In sessions that replicate (session_replication_role = replica) too, as approval_changes.sql has it.
+ALTER TABLE campaign.delivery ENABLE ALWAYS TRIGGER note_changes;
