@@ -17,6 +17,7 @@ SELECT
     provider.storage_url,
     provider.storage_conn_id,
     file.file_name,
+    coalesce(file.byte_count, 0) AS byte_count,
     due.place <= coalesce(provider.transfers_per_run, due.place) AS is_in_this_run
 FROM due
 INNER JOIN campaign.provider AS provider ON due.provider_id = provider.id

@@ -76,14 +76,16 @@ class ProviderRoutingStep(WorkflowStep):
 
     def rehearse(self, connection: Connection, run: Run, context: Context) -> Summary:
         """List the files that would be handed over, and count them as done for the steps that follow."""
-        due = [job for job in self._due(connection, run) if job["is_in_this_run"]]
-        for job in due:
+        due = self._due(connection, run)
+        in_this_run = [job for job in due if job["is_in_this_run"]]
+        for job in in_this_run:
             self.log.info("Would hand %s to %s", job["file_name"], job["provider"])
         connection.execute(
             "UPDATE campaign.provider_job SET status = 'done', done_at = %s WHERE id = ANY (%s)",
-            [run.as_of, [job["job_id"] for job in due]],
+            [run.as_of, [job["job_id"] for job in in_this_run]],
         )
-        return {"files_sent": len(due)}
+        byte_count = sum(job["byte_count"] for job in in_this_run)
+        return _summary(due, Counter(files_sent=len(in_this_run), bytes_sent=byte_count))
 
     def _due(self, connection: Connection, run: Run) -> list[Row]:
         [due] = execute_statements(connection, self.sql, run.binds())
