@@ -6,8 +6,8 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +134,8 @@ def backfill(stack: Stack, db: psycopg.Connection[Any]) -> None:
     chance = random.Random(SEED)  # noqa: S311
     orders = {dag_id: chance.sample(DAYS, len(DAYS)) for dag_id in LAST_RUNS}
     for number in range(len(DAYS)):
-        with ThreadPoolExecutor(len(orders)) as pool:
-            commands = []
-            for dag_id, days in orders.items():
-                tick = (days[number] + LAST_RUNS[dag_id]).isoformat()
-                command = ("airflow", "backfill", "create", "--dag-id", dag_id, "--from-date", tick, "--to-date", tick)
-                commands.append(pool.submit(stack.env, *command))
-            for one in commands:
-                one.result()
+        ticks = {dag_id: (days[number] + LAST_RUNS[dag_id]).isoformat() for dag_id, days in orders.items()}
+        stack.env("python", str(PROJECT / "tests" / "trust" / "create_backfills.py"), *chain(*ticks.items()))
         wait_for(
             db,
             f"""
