@@ -9,7 +9,7 @@
 WITH taken AS (
     DELETE FROM campaign.approval_queue AS queue
     WHERE
-        queue.due_at <= %(as_of)s::timestamptz
+        (NOT queue.is_seen OR queue.due_at <= %(as_of)s::timestamptz)
         AND (
             %(campaign)s::text IS NULL
             OR EXISTS (
@@ -19,7 +19,20 @@ WITH taken AS (
                 WHERE delivery.id = queue.delivery_id AND campaign.internal_name = %(campaign)s::text
             )
         )
-    RETURNING queue.delivery_id
+    RETURNING
+        queue.delivery_id,
+        queue.due_at
+),
+
+-- Looked at now, and again when its moment has come.
+kept AS (
+    INSERT INTO campaign.approval_queue (delivery_id, due_at, is_seen)
+    SELECT
+        taken.delivery_id,
+        taken.due_at,
+        TRUE
+    FROM taken
+    WHERE taken.due_at > %(as_of)s::timestamptz
 )
 
 INSERT INTO campaign.approval_candidate (delivery_id)

@@ -3,7 +3,7 @@
 -- campaign.approval_queue, in the transaction of the change. deliveryMgt then looks at these, not at all that wait.
 --
 -- One statement trigger per table and kind of statement, over its transition tables. A moment that is written (the
--- analysis, an answer) is noted with itself as well: a run as of an earlier moment leaves it to a later one.
+-- analysis, an answer) is noted with itself: a run as of an earlier moment looks, and leaves it to a later one.
 --
 -- The triggers differ in these things only, which the table at the end lists:
 --   table    whose rows change

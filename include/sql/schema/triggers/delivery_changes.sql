@@ -7,7 +7,9 @@
 --
 -- Rows are compared until the first difference: the columns that are updated most stand first.
 CREATE OR REPLACE FUNCTION campaign.note_changed_deliveries() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- A million rows are joined in memory.
+SET work_mem = '128MB' AS $$
 DECLARE
     noted record;
 BEGIN
@@ -100,7 +102,7 @@ BEGIN
         INSERT INTO campaign.approval_queue (delivery_id, due_at)
         SELECT
             compared.id,
-            '-infinity'
+            coalesce(compared.analysed_at, '-infinity')
         FROM compared
         WHERE compared.changes_approvals
         UNION ALL
@@ -109,12 +111,6 @@ BEGIN
             compared.submitted_at
         FROM compared
         WHERE compared.changes_approvals AND compared.submitted_at IS NOT NULL
-        UNION ALL
-        SELECT
-            compared.id,
-            compared.analysed_at
-        FROM compared
-        WHERE compared.changes_approvals AND compared.analysed_at IS NOT NULL
         UNION ALL
         SELECT
             compared.id,
