@@ -61,10 +61,9 @@ BEGIN
             -- Its consumption is another campaign's; another service has other cost types that are selected by default.
             (written.campaign_id, written.channel, written.service_id)
             IS DISTINCT FROM (gone.campaign_id, gone.channel, gone.service_id) AS consumes_otherwise,
-            CASE WHEN written.campaign_id IS DISTINCT FROM gone.campaign_id THEN written.campaign_id END
-                AS joined_campaign_id,
-            CASE WHEN written.campaign_id IS DISTINCT FROM gone.campaign_id THEN gone.campaign_id END
-                AS left_campaign_id,
+            written.campaign_id IS DISTINCT FROM gone.campaign_id AS is_moved,
+            written.campaign_id,
+            gone.campaign_id AS left_campaign_id,
             CASE WHEN written.submitted_at IS DISTINCT FROM gone.submitted_at THEN written.submitted_at END
                 AS submitted_at,
             CASE WHEN written.analysed_at IS DISTINCT FROM gone.analysed_at THEN written.analysed_at END
@@ -87,15 +86,10 @@ BEGIN
         UNION ALL
         SELECT
             'campaign',
-            compared.joined_campaign_id
+            moved.campaign_id
         FROM compared
-        WHERE compared.joined_campaign_id IS NOT NULL
-        UNION ALL
-        SELECT
-            'campaign',
-            compared.left_campaign_id
-        FROM compared
-        WHERE compared.left_campaign_id IS NOT NULL
+        CROSS JOIN LATERAL (VALUES (compared.campaign_id), (compared.left_campaign_id)) AS moved (campaign_id)
+        WHERE compared.is_moved AND moved.campaign_id IS NOT NULL
     ),
 
     approvals AS (
@@ -108,15 +102,13 @@ BEGIN
         UNION ALL
         SELECT
             compared.id,
-            compared.submitted_at
+            moment.at
         FROM compared
-        WHERE compared.changes_approvals AND compared.submitted_at IS NOT NULL
-        UNION ALL
-        SELECT
-            compared.id,
-            compared.extracted_at
-        FROM compared
-        WHERE compared.changes_approvals AND compared.extracted_at IS NOT NULL
+        CROSS JOIN LATERAL (VALUES (compared.submitted_at), (compared.extracted_at)) AS moment (at)
+        WHERE
+            compared.changes_approvals
+            AND num_nonnulls(compared.submitted_at, compared.extracted_at) > 0
+            AND moment.at IS NOT NULL
     )
 
     SELECT
