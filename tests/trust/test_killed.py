@@ -28,12 +28,10 @@ from tests.trust.killing import KillingPlayer
 from tests.trust.month import Month, moments
 from tests.trust.player import Player
 from tests.trust.postgres_server import PostgresServer
-from tests.trust.tally import IS_LONG, SEED, count
+from tests.trust.tally import SEED, count, size
 
-pytestmark = pytest.mark.skipif(not IS_LONG, reason="hundreds of processes killed, for minutes: make trust")
-
-DAYS = 3
-KILLS = 400
+DAYS = size(short=2, long=3)
+KILLS = size(short=200, long=400)
 # A moment is over when a round of runs changes nothing more.
 ROUNDS = 40
 # How often something was tried, and when it is to be tried again: that differs. What is in a file names its delivery by
