@@ -5,47 +5,70 @@
 -- workflow writes lines, one run at a time. Rerun: there is no difference.
 CREATE TEMPORARY TABLE charge_change ON COMMIT DROP AS
 WITH stored AS (
+    -- OFFSET 0: found by index for each element, however many lines there are: a chunk reads its own, not all.
     SELECT
         costed.kind,
         costed.id,
-        line.ctid AS place,
-        line.expense_category_id,
-        line.budget_id,
-        line.campaign_id,
-        line.level,
-        line.charged_at,
-        line.amount
+        line.*
     FROM costed
-    INNER JOIN campaign.cost_line AS line ON costed.id = line.delivery_id
+    CROSS JOIN
+        LATERAL (
+            SELECT
+                cost_line.ctid AS place,
+                cost_line.expense_category_id,
+                cost_line.budget_id,
+                cost_line.campaign_id,
+                cost_line.level,
+                cost_line.charged_at,
+                cost_line.amount
+            FROM campaign.cost_line AS cost_line
+            WHERE cost_line.delivery_id = costed.id
+            OFFSET 0  -- noqa: AM09
+        ) AS line
     WHERE costed.kind = 'delivery'
     UNION ALL
     SELECT
         costed.kind,
         costed.id,
-        line.ctid AS place,
-        line.expense_category_id,
-        line.budget_id,
-        line.campaign_id,
-        line.level,
-        line.charged_at,
-        line.amount
+        line.*
     FROM costed
-    INNER JOIN campaign.cost_line AS line ON costed.id = line.task_id
+    CROSS JOIN
+        LATERAL (
+            SELECT
+                cost_line.ctid AS place,
+                cost_line.expense_category_id,
+                cost_line.budget_id,
+                cost_line.campaign_id,
+                cost_line.level,
+                cost_line.charged_at,
+                cost_line.amount
+            FROM campaign.cost_line AS cost_line
+            WHERE cost_line.task_id = costed.id
+            OFFSET 0  -- noqa: AM09
+        ) AS line
     WHERE costed.kind = 'task'
     UNION ALL
     SELECT
         'campaign' AS kind,
         costed.id,
-        line.ctid AS place,
-        line.expense_category_id,
-        line.budget_id,
-        line.campaign_id,
-        line.level,
-        line.charged_at,
-        line.amount
+        line.*
     FROM campaign_costed AS costed
-    INNER JOIN campaign.cost_line AS line ON costed.id = line.campaign_id
-    WHERE line.delivery_id IS NULL AND line.task_id IS NULL
+    CROSS JOIN
+        LATERAL (
+            SELECT
+                cost_line.ctid AS place,
+                cost_line.expense_category_id,
+                cost_line.budget_id,
+                cost_line.campaign_id,
+                cost_line.level,
+                cost_line.charged_at,
+                cost_line.amount
+            FROM campaign.cost_line AS cost_line
+            WHERE
+                cost_line.campaign_id = costed.id
+                AND cost_line.delivery_id IS NULL AND cost_line.task_id IS NULL
+            OFFSET 0  -- noqa: AM09
+        ) AS line
 )
 
 SELECT
@@ -71,9 +94,12 @@ WHERE
     (charge.budget_id, charge.campaign_id, charge.level, charge.charged_at, charge.amount)
     IS DISTINCT FROM (stored.budget_id, stored.campaign_id, stored.level, stored.charged_at, stored.amount);
 
+-- New lines have no place: it is known then how few are found by theirs.
+ANALYZE charge_change (place, amount);
+
 DELETE FROM campaign.cost_line AS line
 USING charge_change
-WHERE line.ctid = charge_change.place AND charge_change.amount IS NULL;
+WHERE line.ctid = charge_change.place AND charge_change.place IS NOT NULL AND charge_change.amount IS NULL;
 
 UPDATE campaign.cost_line AS line
 SET
@@ -85,7 +111,7 @@ SET
     changed_at = %(as_of)s::timestamptz,
     run_id = %(run_id)s::text
 FROM charge_change
-WHERE line.ctid = charge_change.place AND charge_change.amount IS NOT NULL;
+WHERE line.ctid = charge_change.place AND charge_change.place IS NOT NULL AND charge_change.amount IS NOT NULL;
 
 INSERT INTO campaign.cost_line (
     budget_id, campaign_id, delivery_id, task_id, expense_category_id, level, amount, charged_at, changed_at, run_id

@@ -87,7 +87,7 @@ bands AS (
         array_agg(CASE summed.method WHEN 'graduated' THEN summed.above ELSE 0 END ORDER BY summed.up_to) AS floors,
         array_agg(
             CASE
-                WHEN summed.method = 'fixed' THEN 'fixed ' || summed.plain_amount
+                WHEN summed.method = 'fixed' THEN 'fixed ' || summed.plain_amount || ' = '
                 WHEN summed.method IN ('linear_by_threshold', 'constant_by_threshold', 'graduated')
                     THEN concat(
                         'band ', summed.above + 1, coalesce(' to ' || summed.up_to, ' and more'), ': ',
@@ -97,7 +97,7 @@ bands AS (
             END
             ORDER BY summed.up_to
         ) AS openings,
-        array_agg(summed.sign || summed.plain_amount ORDER BY summed.up_to) AS closings
+        array_agg(summed.sign || summed.plain_amount || ' = ' ORDER BY summed.up_to) AS closings
     FROM summed
     GROUP BY summed.id
 )
@@ -258,28 +258,33 @@ priced AS (
 rounded AS (
     SELECT
         priced.*,
+        round(priced.exact, 10) AS shown,
         -- More is taken for a mistake, before it is too much for the totals.
         CASE WHEN priced.exact < 1e13 THEN round(priced.exact, priced.decimals) END AS amount
     FROM priced
     OFFSET 0  -- noqa: AM09
 )
 
+-- First what every later statement reads, in columns of fixed width: it then need not step over the words.
 SELECT
     rounded.line_id,
     rounded.is_new,
+    rounded.decimals,
     rounded.cost_type_id,
     rounded.cost_structure_id,
+    rounded.expense_category_id,
+    rounded.amount,
+    rounded.surcharge,
     'calculated' AS kind,
     CASE rounded.method
         WHEN 'fixed' THEN 1
         WHEN 'per_day' THEN rounded.day_count
         ELSE rounded.message_count
     END AS quantity,
-    rounded.amount,
     CASE
         WHEN rounded.method = 'fixed' THEN rounded.before
         WHEN rounded.method = 'per_day' THEN trim_scale(rounded.day_count) || rounded.after
-        WHEN rounded.message_count = 0 THEN 'no messages'
+        WHEN rounded.message_count = 0 THEN 'no messages = '
         WHEN rounded.whole_batches AND rounded.method = 'linear'
             THEN concat(
                 div(rounded.message_count + rounded.batch_size - 1, rounded.batch_size), ' started batches of ',
@@ -288,12 +293,9 @@ SELECT
         ELSE rounded.before || rounded.count_above || rounded.after
     END
     || CASE
-        WHEN rounded.amount = rounded.exact THEN ' = ' || rounded.amount
-        ELSE concat(' = ', campaign.plain_amount(round(rounded.exact, 10)), ', rounded ' || rounded.amount)
-    END AS explanation,
-    rounded.expense_category_id,
-    rounded.surcharge,
-    rounded.decimals
+        WHEN rounded.amount = rounded.exact THEN rounded.amount::text
+        ELSE concat(campaign.plain_amount(rounded.shown), ', rounded ' || rounded.amount)
+    END AS explanation
 FROM rounded;
 
 INSERT INTO new_item (

@@ -39,7 +39,18 @@ WITH stated AS (
     INNER JOIN campaign.delivery AS delivery ON changed_delivery.id = delivery.id
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
     INNER JOIN campaign.program AS program ON campaign.program_id = program.id
-    LEFT JOIN campaign.expense_line AS line ON delivery.id = line.delivery_id
+    -- OFFSET 0: found by index for each delivery, however many there are: a chunk reads its own lines, not all.
+    LEFT JOIN
+        LATERAL (
+            SELECT
+                expense_line.id,
+                expense_line.frozen_at,
+                expense_line.invoice_line_id
+            FROM campaign.expense_line AS expense_line
+            WHERE expense_line.delivery_id = delivery.id
+            OFFSET 0  -- noqa: AM09
+        ) AS line
+        ON TRUE
     LEFT JOIN (
         SELECT
             breakdown.delivery_id,
@@ -100,11 +111,17 @@ judged AS (
         coalesce(stated.finished_at <= %(as_of)s::timestamptz, FALSE) AS is_finished,
         coalesce(stated.canceled_at <= %(as_of)s::timestamptz, FALSE)
         AND NOT coalesce(stated.finished_at <= %(as_of)s::timestamptz, FALSE) AS is_canceled,
-        coalesce(campaign.minor_unit(budget.currency), 2) AS decimals,
+        coalesce(budget.decimals, 2) AS decimals,
         CASE WHEN invoice.id IS NOT NULL THEN invoice_line.amount END AS invoice_amount,
         invoice.paid_at
     FROM stated
-    LEFT JOIN campaign.budget AS budget ON stated.budget_id = budget.id
+    LEFT JOIN (
+        SELECT
+            budget.id,
+            campaign.minor_unit(budget.currency) AS decimals
+        FROM campaign.budget AS budget
+        OFFSET 0  -- noqa: AM09
+    ) AS budget ON stated.budget_id = budget.id
     LEFT JOIN campaign.invoice_line AS invoice_line ON stated.invoice_line_id = invoice_line.id
     LEFT JOIN campaign.invoice AS invoice
         ON

@@ -159,6 +159,8 @@ class CostAggregation(WorkflowStep):
         counts: Counter[str] = Counter()
 
         def calculate_chunk(connection: Connection, chunk: Row) -> Summary:
+            # It need not be on disk before the next begins: the commit of the run, which comes after, waits for all.
+            connection.execute("SET LOCAL synchronous_commit = off")
             return self.calculate(connection, run, **chunk)
 
         for summary in map_on_connections(run.application_name, self.connections, calculate_chunk, chunks):

@@ -105,7 +105,8 @@ BEGIN
                 NULL, '%1$s.delivery_id, %1$s.sha256, %1$s.status', NULL
             ),
             (
-                'expense_line', found || 'delivery.id = %1$s.delivery_id',
+                -- OFFSET 0: found by index for each line, however many deliveries wait.
+                'expense_line', 'SELECT one.* FROM (' || found || 'delivery.id = %1$s.delivery_id OFFSET 0) AS one',
                 NULL,
                 '%1$s.delivery_id, %1$s.budget_id, %1$s.provisional_cost, %1$s.cost_total, %1$s.real_cost, '
                 '%1$s.computed_at',

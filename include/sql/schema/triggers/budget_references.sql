@@ -1,5 +1,6 @@
--- What a cost names cannot be deleted: the keys of expense_line, expense_item and cost_line are not checked row by row
--- when budgetMgt writes them (versions/0003_budget), so they are checked here, when what they name is deleted.
+-- What a cost names cannot be deleted: the keys of expense_line, expense_item, cost_line and of their sums are not
+-- checked row by row when budgetMgt writes them (versions/0003_budget), so they are checked here, when what they name
+-- is deleted.
 --
 -- Who deletes waits for the transaction in which costs are being calculated, and that one for who is deleting: both
 -- hold the lock campaign.cost_references. So neither misses what the other has not committed.
@@ -44,11 +45,12 @@ CREATE OR REPLACE TRIGGER refuse_removal AFTER DELETE ON campaign.task
 REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
 EXECUTE FUNCTION campaign.refuse_removal('expense_line', 'task_id', 'cost_line', 'task_id');
 
+-- An expense line of a campaign is of one of its deliveries or tasks, which keep the campaign.
 CREATE OR REPLACE TRIGGER wait_for_costs BEFORE DELETE ON campaign.campaign
 FOR EACH STATEMENT EXECUTE FUNCTION campaign.wait_for_costs();
 CREATE OR REPLACE TRIGGER refuse_removal AFTER DELETE ON campaign.campaign
 REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-EXECUTE FUNCTION campaign.refuse_removal('expense_line', 'campaign_id', 'cost_line', 'campaign_id');
+EXECUTE FUNCTION campaign.refuse_removal('cost_line', 'campaign_id');
 
 CREATE OR REPLACE TRIGGER wait_for_costs BEFORE DELETE ON campaign.budget
 FOR EACH STATEMENT EXECUTE FUNCTION campaign.wait_for_costs();
