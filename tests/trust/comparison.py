@@ -56,7 +56,8 @@ COLUMNS = {
 }
 # Of the facts of a notice: what stood beside its matter when it was written. A workflow that was kept from its work for
 # a while writes it later, so that a content is asked for before the target is counted, or the other way round.
-BESIDE = {"budget", "costs", "cost_total", "targeted_count", "message_count", "exclusions"}
+# The warnings are compared where they are kept up to date: on the approval.
+BESIDE = {"budget", "costs", "cost_total", "targeted_count", "message_count", "exclusions", "warnings"}
 # Who stands told of a stock line that runs low, by whichever state it was in when a run saw it.
 STOCK_ALERTS = """
     SELECT DISTINCT stock_line.internal_name, notification.recipient_email

@@ -123,7 +123,7 @@ class Played:
             self._backfill()
         db, self.outside = player.house.db, player.outside
         self.rows = content(db)
-        self.notices = notices(self.rows.pop("notification"), ACTING, without=BESIDE | {"warnings"})
+        self.notices = notices(self.rows.pop("notification"), ACTING, without=BESIDE)
         self.alerts = open_alerts(db)
         self.journal = {line for line in journal_messages(db) if line[0] not in CALCULATING}
         self.end = {name: sorted(map(repr, player.house.rows(query))) for name, query in END.items()}
