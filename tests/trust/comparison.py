@@ -56,7 +56,7 @@ COLUMNS = {
 }
 # Of the facts of a notice: what stood beside its matter when it was written. A workflow that was kept from its work for
 # a while writes it later, so that a content is asked for before the target is counted, or the other way round.
-# The warnings are compared where they are kept up to date: on the approval.
+# The warnings are compared on the approval, which takes them anew when it is answered.
 BESIDE = {"budget", "costs", "cost_total", "targeted_count", "message_count", "exclusions", "warnings"}
 # Who stands told of a stock line that runs low, by whichever state it was in when a run saw it.
 STOCK_ALERTS = """

@@ -127,6 +127,9 @@ def _what_is_the_same(text: str) -> str:
     row = json.loads(text)
     if "facts" in row:
         row = without_facts(row, BESIDE)
+    if row.get("status") == "pending":
+        # Of an approval that nobody has answered: as of when it was asked for, like those of its notice.
+        row.pop("warnings", None)
     return json.dumps(_without_different(row), sort_keys=True)
 
 
