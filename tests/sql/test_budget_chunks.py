@@ -181,6 +181,19 @@ def test_what_a_cost_names_cannot_be_deleted(world, run_workflow, named):
         world.db.execute(f"DELETE FROM campaign.{named}")
 
 
+def test_campaign_that_only_the_line_of_a_moved_delivery_names_cannot_be_deleted(world, run_workflow):
+    world.named("campaign", "old", program_id="program", budget_status="being_edited")
+    world.analysed("moved", "piece", campaign="old", messages=100, at=moment("01 00:00"))
+    run_workflow("budgetMgt", moment("02 00:00"))
+    # It cannot be calculated any more: it keeps what it had, its line of the campaign that it left as well.
+    world.cost_type("unpriced")
+    world.add("delivery_cost", delivery_id="moved", cost_type_id="unpriced")
+    world.set("delivery", "moved", campaign_id="c0")
+    run_workflow("budgetMgt", moment("03 00:00"))
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="a row of expense_line names it"):
+        world.db.execute("DELETE FROM campaign.campaign WHERE internal_name = 'old'")
+
+
 def test_deleting_waits_for_the_calculation_and_is_refused(world, dsn, run_workflow):
     with psycopg.connect(dsn) as holder:
         holder.execute("SELECT FROM campaign.delivery WHERE internal_name = 'd41' FOR UPDATE")

@@ -222,6 +222,19 @@ def test_policy_of_a_template_concerns_the_campaigns_made_from_it(
 
 
 @pytest.mark.usefixtures("sealed")
+def test_analysis_as_of_a_later_moment_voids_now_and_is_looked_at_once_more(db: psycopg.Connection[Any]) -> None:
+    db.execute("DELETE FROM campaign.approval_candidate")
+    db.execute("UPDATE campaign.delivery SET analysed_at = %s WHERE id = 1", [NOW + HOUR])
+    step(db, "void_changed_approvals")
+    assert (void(db), candidates(db), queue(db)) == ([(1, "target")], [1], [1])
+    db.execute("DELETE FROM campaign.approval_queue WHERE due_at <= %s", [NOW])  # what the voiding itself noted
+    for as_of, seen in ((NOW, []), (NOW + HOUR, [1]), (NOW + 2 * HOUR, [])):
+        db.execute("DELETE FROM campaign.approval_candidate")
+        step(db, "void_changed_approvals", as_of)
+        assert candidates(db) == seen, as_of
+
+
+@pytest.mark.usefixtures("sealed")
 def test_change_in_a_session_that_replicates_is_seen(db: psycopg.Connection[Any]) -> None:
     with db.transaction():
         db.execute("SET LOCAL session_replication_role = replica")

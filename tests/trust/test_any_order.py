@@ -113,6 +113,7 @@ class Played:
         self.player, self.month, self.late = player, month, late
         self.past: list[tuple[str, datetime]] = []
         month.open()
+        month.order()
         for day in range(days):
             for moment in moments_of(day):
                 month.act(moment)

@@ -45,12 +45,11 @@ CREATE OR REPLACE TRIGGER refuse_removal AFTER DELETE ON campaign.task
 REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
 EXECUTE FUNCTION campaign.refuse_removal('expense_line', 'task_id', 'cost_line', 'task_id');
 
--- An expense line of a campaign is of one of its deliveries or tasks, which keep the campaign.
 CREATE OR REPLACE TRIGGER wait_for_costs BEFORE DELETE ON campaign.campaign
 FOR EACH STATEMENT EXECUTE FUNCTION campaign.wait_for_costs();
 CREATE OR REPLACE TRIGGER refuse_removal AFTER DELETE ON campaign.campaign
 REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
-EXECUTE FUNCTION campaign.refuse_removal('cost_line', 'campaign_id');
+EXECUTE FUNCTION campaign.refuse_removal('expense_line', 'campaign_id', 'cost_line', 'campaign_id');
 
 CREATE OR REPLACE TRIGGER wait_for_costs BEFORE DELETE ON campaign.budget
 FOR EACH STATEMENT EXECUTE FUNCTION campaign.wait_for_costs();

@@ -136,5 +136,6 @@ CREATE OR REPLACE TRIGGER note_changes AFTER UPDATE ON campaign.delivery
 REFERENCING OLD TABLE AS gone NEW TABLE AS written FOR EACH STATEMENT
 WHEN (current_setting('campaign.cost_bookkeeping', TRUE) IS DISTINCT FROM 'off')
 EXECUTE FUNCTION campaign.note_changed_deliveries();
--- In sessions that replicate (session_replication_role = replica) too, as approval_changes.sql has it.
+-- In sessions that replicate (session_replication_role = replica) too, as approval_changes.sql has it; that such an
+-- update is noted for costs as well makes a run look, and find nothing.
 ALTER TABLE campaign.delivery ENABLE ALWAYS TRIGGER note_changes;

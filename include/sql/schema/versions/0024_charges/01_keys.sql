@@ -5,5 +5,6 @@ ALTER TABLE campaign.budget_charge
 ALTER CONSTRAINT "the campaign_id of a budget_charge must name a campaign" NOT ENFORCED;
 ALTER TABLE campaign.budget_charge ALTER CONSTRAINT "expense_category_id must name an expense_category" NOT ENFORCED;
 
--- The expense lines of a campaign are found through its deliveries and tasks, without which it has none.
+-- Written with each line, and read only when a campaign is deleted: the lines of a campaign are found through its
+-- deliveries and tasks.
 DROP INDEX campaign.expense_line_campaign;
