@@ -260,9 +260,9 @@ def _shared_memory_type() -> str:
 
 
 def _shared_buffers() -> int:
-    """Return how many MB the server keeps in memory: a quarter of the machine's, but 2 GB at most, for it is shared."""
+    """Return how many MB the server keeps in memory: a quarter of the machine's, but 4 GB at most, for it is shared."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(memory // 4 // 1024**2, 2048)
+    return min(memory // 4 // 1024**2, 4096)
 
 
 def _server_environment() -> dict[str, str]:
