@@ -16,7 +16,7 @@ WITH stated AS (
         campaign.budget_status <> 'being_edited' AS is_charged,
         delivery.is_template OR campaign.is_template AS is_template,
         coalesce(delivery.provisional_cost, broken_down.provisional) AS provisional,
-        coalesce(delivery.real_cost, broken_down.real) AS real,
+        coalesce(CASE WHEN derived_later.delivery_id IS NULL THEN delivery.real_cost END, broken_down.real) AS real,
         coalesce(delivery.message_count, 0) AS message_count,
         0.00 AS day_count,
         delivery.message_count IS NOT NULL
@@ -60,6 +60,11 @@ WITH stated AS (
         INNER JOIN changed_delivery ON breakdown.delivery_id = changed_delivery.id
         GROUP BY breakdown.delivery_id
     ) AS broken_down ON delivery.id = broken_down.delivery_id
+    -- What a run for the past did not know yet: the real cost by what the provider answered.
+    LEFT JOIN campaign.derived_real_cost AS derived_later
+        ON
+            delivery.id = derived_later.delivery_id AND delivery.real_cost = derived_later.real_cost
+            AND derived_later.derived_at > %(as_of)s::timestamptz AND %(is_past)s::boolean
     UNION ALL
     SELECT
         'task' AS kind,
