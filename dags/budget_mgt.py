@@ -4,13 +4,15 @@
 its level; totals it on campaigns, programs and plans; records where each budget stood on the day; and tells
 the owner of a budget that is charged beyond its allocation. `docs/cost-calculation.md` has the rules.
 
-**When, and why then.** At once when something changes that costs (the database says so), and every fifteen
-minutes as a safety net: what was due at a moment (a finish, a payment) is charged at most that much later.
+**When, and why then.** At once when something changes that costs, or a provider answers (the database says so), and
+every fifteen minutes as a safety net: what was due at a moment (a finish, a payment) is charged at most that much
+later.
 
 **Reads** `delivery`, `task`, `campaign`, `program`, `plan`, what is selected and entered for them,
-`cost_structure`, `cost_threshold`, `invoice`, and the queue of changes `cost_change`.
+`cost_structure`, `cost_threshold`, `invoice`, `provider_answer`, and the queue of changes `cost_change`.
 **Writes** `expense_line`, `expense_item`, `cost_line`, the `calculated_cost` of all levels, `cost_total`,
-`budget_charge`, `budget_history`, `budget_alert`, `cost_problem`, `notification`, `journal`.
+`budget_charge`, `budget_history`, `budget_alert`, `cost_problem`, `notification`, `journal`; where a real cost
+follows from a provider's answer and no person entered one, `derived_real_cost` and `delivery.real_cost`.
 
 **Rerun.** Safe: only what differs is written, an alert is raised once per crossing. A run for the past writes
 the history of its day and nothing else. `dry_run` lists the lines that would change, the largest
@@ -49,6 +51,7 @@ with DAG(
             "budget_mgt/state_elements.sql",
             "budget_mgt/price_elements.sql",
             "budget_mgt/report_problems.sql",
+            "budget_mgt/derive_real_costs.sql",
             "budget_mgt/write_expenses.sql",
             "budget_mgt/journal_costs.sql",
             "budget_mgt/write_items.sql",

@@ -10,8 +10,8 @@ tries are tried again (after 1, 5, 15 and 60 minutes: the setting `job_pauses`).
 
 **Reads** `delivery`, `service`, `provider`, `extraction_file`, approvals (`delivery_is_cleared`).
 **Writes** `provider_job`, `notification`, `journal`, `delivery.status`; files at the providers'
-storages; DAG runs; `provider_return` and what follows from answers (docs/providers.md, 'Returns'), among it
-`delivery.real_cost` where no person entered one.
+storages; DAG runs; `provider_return`, `provider_answer` and `provider_alert` (docs/providers.md, 'Returns'). What the
+answers cost is calculated by `budgetMgt`.
 
 **Rerun.** Safe: there is one job per delivery, kind and file, entered as running before it is carried out. A
 file that is there is not sent again, a mail keeps its Message-ID, a DAG run its run id. A run for the past
@@ -91,11 +91,6 @@ with DAG(
         task_id="take_returns",
         doc_md="Reads the answers of providers from their folders: each is taken whole, or set aside whole.",
     )
-    derive_real_costs = SqlStep(
-        task_id="derive_real_costs",
-        sql="provider_mgt/derive_real_costs.sql",
-        doc_md="Derives real costs from complete answers, where nobody entered one.",
-    )
     alert_returns = SqlStep(
         task_id="alert_returns",
         sql="provider_mgt/alert_returns.sql",
@@ -108,6 +103,6 @@ with DAG(
 
     plan_jobs >> transfer_files >> notify_providers >> send_notifications >> follow_jobs
     follow_jobs >> start_post_processing >> finish_deliveries >> expect_returns
-    expect_returns >> take_returns >> derive_real_costs >> alert_returns >> send_alerts
+    expect_returns >> take_returns >> alert_returns >> send_alerts
     # A step before the mails that failed makes the whole run fail, whatever the steps after it did.
     notify_providers >> send_alerts

@@ -66,7 +66,7 @@ def test_answer_is_recorded_for_each_recipient(case: ReturnCase, run_workflow: W
     assert sum("was taken: 4 rows" in message for _, message in case.journal()) == 1
 
 
-STEPS = ("expect_returns", "take_returns", "derive_real_costs", "alert_returns", "send_alerts")
+STEPS = ("expect_returns", "take_returns", "alert_returns", "send_alerts")
 
 
 def take(case: ReturnCase, run_workflow: Workflow, minutes: int = 10) -> dict[str, Any]:
@@ -354,7 +354,7 @@ def test_dry_run_takes_nothing_and_says_what_it_would(
     dry = run_workflow("providerMgt", LATER + MINUTES, dry_run=True)
     assert snapshot(db) == before
     real = run_workflow("providerMgt", LATER + MINUTES)
-    for step in ("take_returns", "derive_real_costs", "alert_returns"):
+    for step in ("take_returns", "alert_returns"):
         assert {name: dry[step][name] for name in real[step]} == real[step]
     assert (real["take_returns"]["files_taken"], real["take_returns"]["files_refused"]) == (1, 1)
 

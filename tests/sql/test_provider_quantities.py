@@ -1,4 +1,4 @@
-"""What answers come to: quantities side by side, real costs that nobody entered, alerts that are raised once."""
+"""What answers come to: quantities side by side, what a quantity costs, alerts that are raised once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.provider_case import AS_OF
 from tests.return_case import ReturnCase
 
 MINUTE = timedelta(minutes=1)
-STEPS = ("expect_returns", "take_returns", "derive_real_costs", "alert_returns", "send_alerts")
+STEPS = ("expect_returns", "take_returns", "alert_returns", "send_alerts")
 Step = Callable[[int], dict[str, dict[str, Any]]]
 
 
@@ -44,120 +44,6 @@ def answer(case: ReturnCase, name: str, keys: list[str], posted: int, minutes: i
     """Put an answer there: the first so many keys are posted, the others rejected."""
     rows = [f"{key},accepted,1" if number < posted else f"{key},rejected,0" for number, key in enumerate(keys)]
     case.answer(name, "\n".join(["key,status,posted", *rows, ""]), AS_OF + minutes * MINUTE)
-
-
-def priced(case: ReturnCase, service: int) -> None:
-    """Let the service cost 2.40 up to 3 messages and 2.10 above, and 10 for handling."""
-    category = case.factory.insert("cost_category", service_id=service, label="Print", channel="direct_mail")
-    letter = case.factory.insert("cost_type", cost_category_id=category, label="Letter", selected_by_default=True)
-    structure = case.factory.insert(
-        "cost_structure", cost_type_id=letter, basis="per_message", method="linear_by_threshold", beyond_amount="2.1",
-    )  # fmt: skip
-    case.factory.insert("cost_threshold", cost_structure_id=structure, up_to=3, amount="2.4")
-    handling = case.factory.insert("cost_type", cost_category_id=category, label="Handling", selected_by_default=True)
-    case.factory.insert("cost_structure", cost_type_id=handling, basis="fixed", amount=10)
-
-
-def costs(case: ReturnCase) -> list[tuple[Any, ...]]:
-    return case.db.execute(
-        """
-        SELECT delivery.real_cost, delivery.calculated_cost, derived.quantity, derived.explanation
-        FROM campaign.delivery AS delivery
-        LEFT JOIN campaign.derived_real_cost AS derived ON delivery.id = derived.delivery_id
-        ORDER BY delivery.id
-        """
-    ).fetchall()
-
-
-@pytest.fixture
-def finished(case: ReturnCase, run_workflow: Workflow) -> list[str]:
-    """Finish a delivery of four letters and a seed, and freeze its split: 4 at 2.10, and 10. Return its keys."""
-    service = case.returning()
-    priced(case, service)
-    _, keys = case.handed(service, count=4, seeds=1)
-    run_workflow("providerMgt", AS_OF)
-    run_workflow("budgetMgt", AS_OF)
-    assert costs(case) == [(None, Decimal("18.40"), None, None)]
-    return keys
-
-
-def test_real_cost_follows_from_what_was_posted(
-    case: ReturnCase, run_workflow: Workflow, at: Step, finished: list[str]
-) -> None:
-    # Three letters and the seed: the band below, and the seed is not charged.
-    answer(case, "ack.csv", [*finished[:3], finished[4], finished[3]], 4)
-    at(10), at(12)
-    words = "3 messages to be paid for: Print - Letter 7.20, Print - Handling 10.00."
-    assert costs(case) == [(Decimal("17.20"), Decimal("18.40"), 3, words)]
-    queued = case.db.execute("SELECT DISTINCT element FROM campaign.cost_change").fetchall()
-    assert queued == [("delivery",)]
-    run_workflow("budgetMgt", AS_OF + 13 * MINUTE)
-    assert costs(case) == [(Decimal("17.20"), Decimal("17.20"), 3, words)]
-    assert case.db.execute("SELECT real_cost, cost_total FROM campaign.expense_line").fetchall() == [
-        (Decimal("17.20"), Decimal("18.40"))
-    ]
-    before = case.journal()
-    at(14)
-    assert case.journal() == before
-
-    # A corrected answer: the real cost, which is ours, follows.
-    answer(case, "ack.csv", finished, 5, 20)
-    at(30), at(32)
-    assert costs(case)[0][:3] == (Decimal("18.40"), Decimal("17.20"), 4)
-
-
-def test_answer_that_is_not_complete_costs_nothing_yet(case: ReturnCase, at: Step, finished: list[str]) -> None:
-    answer(case, "1.csv", finished[:2], 2)
-    at(10), at(12)
-    assert costs(case)[0][0] is None
-    answer(case, "2.csv", finished[2:], 0)
-    at(20), at(22)
-    assert costs(case)[0][::2] == (Decimal("14.80"), 2)
-
-
-@pytest.mark.parametrize("how", ["before", "after", "broken down", "taken away"])
-def test_real_cost_of_a_person_stands(case: ReturnCase, at: Step, finished: list[str], how: str) -> None:
-    if how == "before":
-        case.db.execute("UPDATE campaign.delivery SET real_cost = 99")
-    elif how == "broken down":
-        category = case.factory.insert("expense_category", internal_name="paper", label="Paper")
-        case.factory.insert("cost_breakdown", delivery_id=1, kind="real", expense_category_id=category, amount=99)
-    answer(case, "1.csv", finished, 4)
-    at(10), at(12)
-    if how == "after":
-        case.db.execute("UPDATE campaign.delivery SET real_cost = 99")
-    elif how == "taken away":
-        case.db.execute("UPDATE campaign.delivery SET real_cost = NULL")
-        answer(case, "2.csv", finished, 4, 15)
-    if how == "after":
-        answer(case, "1.csv", finished, 2, 20)
-    at(30), at(32)
-    assert costs(case)[0][0] == {"broken down": None, "taken away": None}.get(how, Decimal("99.00"))
-    assert sum("stays what a person made it" in message for _, message in case.journal()) == 1
-
-
-def test_prices_that_changed_since_count_pro_rata(case: ReturnCase, at: Step, finished: list[str]) -> None:
-    case.db.execute("UPDATE campaign.cost_structure SET beyond_amount = 9 WHERE basis = 'per_message'")
-    answer(case, "1.csv", finished, 2)
-    at(10), at(12)
-    assert costs(case)[0] == (
-        Decimal("14.20"), Decimal("18.40"), 2,
-        "2 messages to be paid for: Print - Letter 4.20 (pro rata: its prices have changed since), "
-        "Print - Handling 10.00.",
-    )  # fmt: skip
-
-
-def test_split_that_is_not_frozen_yet_waits(case: ReturnCase, run_workflow: Workflow, at: Step) -> None:
-    service = case.returning()
-    priced(case, service)
-    _, keys = case.handed(service)
-    run_workflow("providerMgt", AS_OF)
-    answer(case, "1.csv", keys, 2)
-    at(10), at(12)
-    assert costs(case)[0][0] is None
-    run_workflow("budgetMgt", AS_OF + 13 * MINUTE)
-    at(14)
-    assert costs(case)[0][0] == Decimal("14.80")
 
 
 amounts = st.decimals(min_value=0, max_value=1000, places=5)

@@ -1,5 +1,6 @@
 -- Find what is to be calculated: what was edited since the last run, and what has come due since then
--- without an edit (a moment of analysis, finish, cancellation or payment that the last run lay before).
+-- without an edit (a moment of analysis, finish, cancellation or payment that the last run lay before), and what a
+-- provider's answer costs from now on.
 --
 -- Fills the work tables of the transaction: changed_delivery, changed_task, and changed_cost (level, id) for
 -- campaigns, programs and plans. A full run, and one for the past, takes all: in chunks (plan_chunks.sql), a chunk
@@ -198,6 +199,11 @@ FROM (
     WHERE
         calculation.takes_due
         AND invoice.paid_at > calculation.seen_until AND invoice.paid_at <= calculation.as_of
+    UNION
+    SELECT answer.delivery_id
+    FROM campaign.answer_to_cost AS answer
+    CROSS JOIN calculation
+    WHERE calculation.takes_queue AND answer.due_at <= calculation.as_of
 ) AS changed
 WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL;
 

@@ -1,4 +1,4 @@
--- What routers answer: who is told, what it costs, and how a real cost comes in that nobody entered.
+-- What routers answer: who is told, and what it costs.
 
 -- Who is told about a delivery of a campaign: its owner; the supervisors when it has none, or none who is
 -- still here. Nobody when the campaign has its notifications off.
@@ -33,7 +33,7 @@ $$;
 
 -- The exact cost of a number of messages by a cost structure as it stands: the table of domain.md. Null
 -- where the structure gives no amount: beyond its last threshold, or not per message nor fixed.
--- budgetMgt prices all its deliveries at once (budget_mgt/split_costs.sql); a test holds the two together.
+-- budgetMgt prices all its deliveries at once (budget_mgt/price_elements.sql); a test holds the two together.
 CREATE OR REPLACE FUNCTION campaign.structure_cost(cost_structure_id bigint, quantity bigint) RETURNS numeric
 LANGUAGE sql STABLE AS $$
     WITH band AS (
@@ -82,61 +82,6 @@ LANGUAGE sql STABLE AS $$
         END
     FROM campaign.cost_structure AS structure
     WHERE structure.id = $1
-$$;
-
--- Enter the real cost that follows from what a router answered, unless a person entered one. The one place
--- that writes a real cost nobody typed; budgetMgt hears of it as of any other edit. A real cost that is the
--- one derived before is ours, and follows; one that a person took away stays away until the answer changes.
--- Returns whether it was entered.
-CREATE OR REPLACE FUNCTION campaign.enter_derived_cost(
-    delivery_id bigint, cost numeric, quantity bigint, explanation text, as_of timestamptz, run_id text
-) RETURNS boolean
-LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    held campaign.delivery;
-    before campaign.derived_real_cost;
-BEGIN
-    held := campaign.lock_delivery($1);
-    SELECT * INTO before FROM campaign.derived_real_cost AS derived WHERE derived.delivery_id = $1;
-    IF (held.real_cost IS NOT NULL AND held.real_cost IS DISTINCT FROM before.real_cost)
-        OR (held.real_cost IS NULL AND before.real_cost = $2)
-        OR EXISTS (
-            SELECT 1 FROM campaign.cost_breakdown AS breakdown
-            WHERE breakdown.delivery_id = $1 AND breakdown.kind = 'real'
-        )
-    THEN
-        INSERT INTO campaign.journal (source, run_id, campaign_id, delivery_id, message)
-        VALUES (
-            'providerMgt', $6, held.campaign_id, held.id,
-            format(
-                'The real cost of %L stays what a person made it; by what its provider answered it would be %s: %s',
-                held.label, $2, $4
-            )
-        );
-        RETURN false;
-    END IF;
-    INSERT INTO campaign.derived_real_cost AS derived
-    (delivery_id, real_cost, quantity, explanation, derived_at, run_id)
-    VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT (delivery_id) DO UPDATE
-        SET
-            real_cost = excluded.real_cost, quantity = excluded.quantity, explanation = excluded.explanation,
-            derived_at = excluded.derived_at, run_id = excluded.run_id
-        WHERE (derived.real_cost, derived.quantity, derived.explanation)
-            IS DISTINCT FROM (excluded.real_cost, excluded.quantity, excluded.explanation);
-    UPDATE campaign.delivery AS delivery
-    SET real_cost = $2
-    WHERE delivery.id = $1 AND delivery.real_cost IS DISTINCT FROM $2;
-    IF FOUND THEN
-        INSERT INTO campaign.journal (source, run_id, campaign_id, delivery_id, message)
-        VALUES (
-            'providerMgt', $6, held.campaign_id, held.id,
-            format('The real cost of %L is %s, by what its provider answered: %s', held.label, $2, $4)
-        );
-    END IF;
-    RETURN true;
-END
 $$;
 
 -- Set an answer aside: on record with its error, in the journal, and told to the person who can mend it.

@@ -66,6 +66,10 @@ EXECUTE FUNCTION campaign.announce('operationMgt');
 CREATE OR REPLACE TRIGGER announce_job AFTER UPDATE OF status ON campaign.provider_job
 FOR EACH ROW WHEN (OLD.status = 'failed' AND NEW.status = 'pending')
 EXECUTE FUNCTION campaign.announce('providerMgt');
+-- A real cost may follow from what was answered.
+CREATE OR REPLACE TRIGGER announce_counted_answer AFTER UPDATE OF answered ON campaign.provider_answer
+FOR EACH ROW WHEN (NEW.answered_at IS NOT NULL AND NEW.costed_at IS NULL)
+EXECUTE FUNCTION campaign.announce('budgetMgt');
 
 -- A cost split that a budget approval waits for.
 CREATE OR REPLACE FUNCTION campaign.announce_cost_split() RETURNS trigger

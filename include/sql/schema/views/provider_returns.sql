@@ -127,3 +127,21 @@ CROSS JOIN LATERAL (  -- noqa: ST05
             1
         ) AS tolerance
 ) AS limits;
+
+-- Answers that a real cost follows from, and that budgetMgt has not costed yet: of every row, about a delivery that is
+-- finished. due_at: since when that is so. FOR UPDATE locks the answer, then the delivery.
+CREATE OR REPLACE VIEW campaign.answer_to_cost AS
+SELECT
+    answer.delivery_id,
+    answer.billable,
+    greatest(answer.changed_at, delivery.finished_at) AS due_at
+FROM campaign.provider_answer AS answer
+INNER JOIN campaign.delivery AS delivery ON answer.delivery_id = delivery.id
+WHERE
+    answer.answered_at IS NOT NULL
+    AND answer.costed_at IS NULL
+    AND delivery.status = 'finished'
+    AND answer.answered >= (
+        SELECT file.row_count FROM campaign.extraction_file AS file
+        WHERE file.id = answer.extraction_file_id
+    );
