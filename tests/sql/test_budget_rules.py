@@ -652,3 +652,19 @@ def test_categories_that_an_analysis_misses_are_named(world):
     assert world.rows("SELECT campaign.missing_cost_categories(%s)", world.ids["d"]) == [(["Stamps"],)]
     world.delivery("e", "stamp")
     assert world.rows("SELECT campaign.missing_cost_categories(%s)", world.ids["e"]) == [([],)]
+
+
+def test_calculated_cost_is_no_edit(world, run_workflow):
+    world.analysed("d", "piece", messages=100, at=moment("01 00:00"))
+    tables = ("delivery", "campaign", "program", "plan")
+
+    def touched():
+        return [world.rows(f"SELECT updated_at, calculated_cost FROM campaign.{table}")[0] for table in tables]
+
+    before = touched()
+    run_workflow("budgetMgt", moment("02 00:00"))
+    assert [at for at, _ in touched()] == [at for at, _ in before]
+    assert {cost for _, cost in touched()} == {D("12.43")}
+    for table in tables:
+        world.db.execute(f"UPDATE campaign.{table} SET label = 'other'")
+    assert all(after > at for (after, _), (at, _) in zip(touched(), before, strict=True))
