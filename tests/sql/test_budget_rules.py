@@ -654,6 +654,19 @@ def test_categories_that_an_analysis_misses_are_named(world):
     assert world.rows("SELECT campaign.missing_cost_categories(%s)", world.ids["e"]) == [([],)]
 
 
+def test_new_split_is_noted_for_its_approvals(world, run_workflow):
+    world.analysed("waiting", "piece", messages=100, at=moment("01 00:00"))
+    world.analysed(
+        "done", "piece", messages=100, at=moment("01 00:00"), status="finished", finished_at=moment("02 00:00")
+    )
+    world.db.execute("DELETE FROM campaign.approval_queue")
+    world.db.execute("LISTEN campaign_event")
+    run_workflow("budgetMgt", moment("03 00:00"))
+    noted = world.db.execute("SELECT delivery_id, due_at::text FROM campaign.approval_queue").fetchall()
+    assert noted == [(world.ids["waiting"], "-infinity")]
+    assert "deliveryMgt" in [news.payload for news in world.db.notifies(timeout=0)]
+
+
 def test_calculated_cost_is_no_edit(world, run_workflow):
     world.analysed("d", "piece", messages=100, at=moment("01 00:00"))
     tables = ("delivery", "campaign", "program", "plan")

@@ -140,7 +140,8 @@ CHANGES = [
     ("DELETE FROM campaign.expense_item WHERE expense_line_id = 1", [(1, "budget")]),
     (
         "INSERT INTO campaign.expense_item (expense_line_id, cost_structure_id, kind, quantity, amount, explanation) "
-        "SELECT 1, max(id), 'calculated', 1, 1, '1' FROM campaign.cost_structure",
+        "SELECT 1, max(id), 'calculated', 1, 1, '1' FROM campaign.cost_structure; "
+        "UPDATE campaign.expense_line SET computed_at = computed_at + interval '1 minute' WHERE id = 1",
         [(1, "budget")],
     ),
     (

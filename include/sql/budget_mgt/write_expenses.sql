@@ -178,3 +178,19 @@ SELECT
     costed.frozen_at
 FROM costed
 WHERE costed.is_new AND costed.has_line;
+
+-- The approvals that a new split concerns. Triggers do this for lines that stand, not for new ones: for a trigger over
+-- the rows of a statement, PostgreSQL keeps a copy of each.
+INSERT INTO campaign.approval_queue (delivery_id, due_at)
+SELECT
+    costed.id,
+    '-infinity'
+FROM costed
+WHERE costed.is_new AND costed.has_line AND costed.kind = 'delivery' AND campaign.awaits_approvals(costed.status);
+
+SELECT pg_notify('campaign_event', 'deliveryMgt')
+WHERE EXISTS (
+    SELECT 1
+    FROM costed
+    WHERE costed.is_new AND costed.has_line AND costed.kind = 'delivery' AND costed.status = 'target_ready'
+);

@@ -10,7 +10,8 @@
 --   noted    the deliveries that follow the row, and from when on: a query (%1$s: the row)
 --   renoted  the same after an update, when it differs; else they are noted for the row as it is and as it was
 --   watched  of an updated row, what must have changed (%1$s: the row); a table without an id: anything
--- Updates of deliveries are noted by delivery_changes.sql.
+-- Updates of deliveries are noted by delivery_changes.sql, new expense lines, with their items, by budgetMgt itself
+-- (budget_mgt/write_expenses.sql).
 -- They fire in sessions that replicate (session_replication_role = replica) too; and a run with `full` looks at all.
 CREATE OR REPLACE PROCEDURE campaign.lay_approval_trigger(
     changed_table text, event text, transition_tables text, noting text, bookkeeping text
@@ -125,14 +126,16 @@ BEGIN
             ('setting', found || '%1$s.name = ''stale_after''', NULL, '%1$s.name, %1$s.value', NULL)
         ) AS rules (changed_table, noted, renoted, watched, bookkeeping)
     LOOP
-        CALL campaign.lay_approval_trigger(
-            rule.changed_table, 'insert', 'NEW TABLE AS written',
-            format(
-                'SELECT DISTINCT noted.* FROM written CROSS JOIN LATERAL (%s) AS noted (id, due_at)',
-                format(rule.noted, 'written')
-            ),
-            rule.bookkeeping
-        );
+        IF rule.changed_table NOT IN ('expense_line', 'expense_item') THEN
+            CALL campaign.lay_approval_trigger(
+                rule.changed_table, 'insert', 'NEW TABLE AS written',
+                format(
+                    'SELECT DISTINCT noted.* FROM written CROSS JOIN LATERAL (%s) AS noted (id, due_at)',
+                    format(rule.noted, 'written')
+                ),
+                rule.bookkeeping
+            );
+        END IF;
         CALL campaign.lay_approval_trigger(
             rule.changed_table, 'delete', 'OLD TABLE AS gone',
             format(

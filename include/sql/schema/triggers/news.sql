@@ -71,7 +71,7 @@ CREATE OR REPLACE TRIGGER announce_counted_answer AFTER UPDATE OF answered ON ca
 FOR EACH ROW WHEN (NEW.answered_at IS NOT NULL AND NEW.costed_at IS NULL)
 EXECUTE FUNCTION campaign.announce('budgetMgt');
 
--- A cost split that a budget approval waits for.
+-- A cost split that a budget approval waits for. Of a new one, budgetMgt says so itself.
 CREATE OR REPLACE FUNCTION campaign.announce_cost_split() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -87,7 +87,5 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE TRIGGER announce_new_split AFTER INSERT ON campaign.expense_line
-REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION campaign.announce_cost_split();
 CREATE OR REPLACE TRIGGER announce_changed_split AFTER UPDATE ON campaign.expense_line
 REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION campaign.announce_cost_split();
