@@ -3,96 +3,84 @@
 -- Compares the cost lines of the changed deliveries, tasks and campaigns with what they are to be charged (work table
 -- charge) and writes the difference (work table charge_change). A line is found again by its place (ctid): only this
 -- workflow writes lines, one run at a time. Rerun: there is no difference.
-CREATE TEMPORARY TABLE charge_change ON COMMIT DROP AS
-WITH stored AS (
-    -- OFFSET 0: found by index for each element, however many lines there are: a chunk reads its own, not all.
-    SELECT
-        costed.kind,
-        costed.id,
-        line.*
-    FROM costed
-    CROSS JOIN
-        LATERAL (
-            SELECT
-                cost_line.ctid AS place,
-                cost_line.expense_category_id,
-                cost_line.budget_id,
-                cost_line.campaign_id,
-                cost_line.level,
-                cost_line.charged_at,
-                cost_line.amount
-            FROM campaign.cost_line AS cost_line
-            WHERE cost_line.delivery_id = costed.id
-            OFFSET 0  -- noqa: AM09
-        ) AS line
-    WHERE costed.kind = 'delivery'
-    UNION ALL
-    SELECT
-        costed.kind,
-        costed.id,
-        line.*
-    FROM costed
-    CROSS JOIN
-        LATERAL (
-            SELECT
-                cost_line.ctid AS place,
-                cost_line.expense_category_id,
-                cost_line.budget_id,
-                cost_line.campaign_id,
-                cost_line.level,
-                cost_line.charged_at,
-                cost_line.amount
-            FROM campaign.cost_line AS cost_line
-            WHERE cost_line.task_id = costed.id
-            OFFSET 0  -- noqa: AM09
-        ) AS line
-    WHERE costed.kind = 'task'
-    UNION ALL
-    SELECT
-        'campaign' AS kind,
-        costed.id,
-        line.*
-    FROM campaign_costed AS costed
-    CROSS JOIN
-        LATERAL (
-            SELECT
-                cost_line.ctid AS place,
-                cost_line.expense_category_id,
-                cost_line.budget_id,
-                cost_line.campaign_id,
-                cost_line.level,
-                cost_line.charged_at,
-                cost_line.amount
-            FROM campaign.cost_line AS cost_line
-            WHERE
-                cost_line.campaign_id = costed.id
-                AND cost_line.delivery_id IS NULL AND cost_line.task_id IS NULL
-            OFFSET 0  -- noqa: AM09
-        ) AS line
-)
-
+CREATE TEMPORARY TABLE charged ON COMMIT DROP AS
+-- OFFSET 0: found by index for each element, however many lines there are: a chunk reads its own, not all.
 SELECT
-    stored.place,
-    coalesce(charge.kind, stored.kind) AS kind,
-    coalesce(charge.id, stored.id) AS id,
-    coalesce(charge.expense_category_id, stored.expense_category_id) AS expense_category_id,
-    stored.budget_id AS old_budget_id,
-    stored.campaign_id AS old_campaign_id,
-    stored.level AS old_level,
-    stored.amount AS old_amount,
+    costed.kind,
+    costed.id,
+    line.*  -- noqa: AM04
+FROM costed
+CROSS JOIN
+    LATERAL (
+        SELECT
+            cost_line.ctid AS place,
+            cost_line.expense_category_id,
+            cost_line.budget_id,
+            cost_line.campaign_id,
+            cost_line.level,
+            cost_line.charged_at,
+            cost_line.amount
+        FROM campaign.cost_line AS cost_line
+        WHERE cost_line.delivery_id = costed.id
+        OFFSET 0  -- noqa: AM09
+    ) AS line
+WHERE costed.kind = 'delivery'
+UNION ALL
+SELECT
+    costed.kind,
+    costed.id,
+    line.ctid AS place,
+    line.expense_category_id,
+    line.budget_id,
+    line.campaign_id,
+    line.level,
+    line.charged_at,
+    line.amount
+FROM costed
+INNER JOIN campaign.cost_line AS line ON costed.id = line.task_id
+WHERE costed.kind = 'task'
+UNION ALL
+SELECT
+    'campaign' AS kind,
+    costed.id,
+    line.ctid AS place,
+    line.expense_category_id,
+    line.budget_id,
+    line.campaign_id,
+    line.level,
+    line.charged_at,
+    line.amount
+FROM campaign_costed AS costed
+INNER JOIN campaign.cost_line AS line
+    ON costed.id = line.campaign_id AND line.delivery_id IS NULL AND line.task_id IS NULL;
+
+-- How many they are decides how they are compared. What is new stays in the order of the elements then, so that the
+-- lines of one stand side by side: one page to write when it changes.
+ANALYZE charged (kind);
+
+CREATE TEMPORARY TABLE charge_change ON COMMIT DROP AS
+SELECT
+    charged.place,
+    coalesce(charge.kind, charged.kind) AS kind,
+    coalesce(charge.id, charged.id) AS id,
+    coalesce(charge.expense_category_id, charged.expense_category_id) AS expense_category_id,
+    charged.budget_id AS old_budget_id,
+    charged.campaign_id AS old_campaign_id,
+    charged.level AS old_level,
+    charged.amount AS old_amount,
     charge.budget_id,
     charge.campaign_id,
     charge.level,
     charge.charged_at,
     charge.amount
 FROM charge
-FULL JOIN stored
+FULL JOIN charged
     ON
-        charge.kind = stored.kind AND charge.id = stored.id
-        AND coalesce(charge.expense_category_id, 0) = coalesce(stored.expense_category_id, 0)
+        charge.kind = charged.kind AND charge.id = charged.id
+        AND coalesce(charge.expense_category_id, 0) = coalesce(charged.expense_category_id, 0)
 WHERE
     (charge.budget_id, charge.campaign_id, charge.level, charge.charged_at, charge.amount)
-    IS DISTINCT FROM (stored.budget_id, stored.campaign_id, stored.level, stored.charged_at, stored.amount);
+    IS DISTINCT FROM (charged.budget_id, charged.campaign_id, charged.level, charged.charged_at, charged.amount);
 
 -- New lines have no place: it is known then how few are found by theirs.
 ANALYZE charge_change (place, amount);
@@ -128,9 +116,7 @@ SELECT
     %(as_of)s::timestamptz,
     %(run_id)s::text
 FROM charge_change
-WHERE charge_change.place IS NULL
--- The lines of an element side by side: one page to write when it changes.
-ORDER BY charge_change.id, charge_change.expense_category_id;
+WHERE charge_change.place IS NULL;
 
 -- What a dry run is asked for: the lines that would change, the largest difference first.
 SELECT
