@@ -149,6 +149,17 @@ def test_answer_that_is_not_complete_costs_nothing_yet(case: ReturnCase, at: Ste
     assert costs(case)[0][::2] == (Decimal("14.80"), 2)
 
 
+def test_answer_that_comes_to_the_same_is_no_other(case: ReturnCase, take: Step, at: Step, finished: list[str]) -> None:
+    answer(case, "1.csv", finished, 2)
+    take(12)
+    answer(case, "2.csv", finished, 2, 15)
+    at(22)
+    assert derived_at(case) == [12 * MINUTE]
+    answer(case, "3.csv", finished, 3, 25)
+    at(32)
+    assert (derived_at(case), costs(case)[0][0]) == ([32 * MINUTE], Decimal("17.20"))
+
+
 @pytest.mark.parametrize("how", ["before", "after", "broken down", "taken away"])
 def test_real_cost_of_a_person_stands(case: ReturnCase, at: Step, finished: list[str], how: str) -> None:
     if how == "before":

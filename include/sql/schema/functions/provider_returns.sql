@@ -185,7 +185,12 @@ LANGUAGE sql AS $$
         printed = counted.printed,
         posted = counted.posted,
         billable = counted.billable,
-        changed_at = $2,
+        -- An answer that comes to the same is no other: a real cost holds since the first.
+        changed_at = CASE
+            WHEN (coalesce(counted.answered, 0), counted.billable) IS DISTINCT FROM (answer.answered, answer.billable)
+                THEN $2
+            ELSE answer.changed_at
+        END,
         costed_at = NULL
     FROM unnest($1) AS asked (delivery_id)
     LEFT JOIN counted ON asked.delivery_id = counted.delivery_id
