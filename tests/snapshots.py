@@ -7,11 +7,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-# Bookkeeping of runs: says that a run was there, in which database, as of when, and for which day, whatever it did;
-# and what the watch last saw of the workflows (paused, listening), which changes with the clock and not with the run.
+# Bookkeeping of runs: says that a run was there, in which database, whatever it did; and what the watch last saw of the workflows (paused, listening), which changes with the clock and not with the run.
 BOOKKEEPING = {
-    "technical_run", "instance", "cost_watermark", "budget_history_day", "schema_version", "schema_fingerprint",
-    "approval_queue", "technical_workflow",
+    "technical_run", "instance", "schema_version", "schema_fingerprint", "technical_workflow",
 }  # fmt: skip
 
 

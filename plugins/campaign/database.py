@@ -92,15 +92,17 @@ def lock_workflow(connection: Connection, run: Run) -> None:
     :raises UnknownCampaignError: when the run is limited to a campaign that does not exist.
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('campaign.workflow:' || %s, 0))", [run.dag_id])
-    # campaign.moment(): functions that the step calls work as of the run's moment too. The journal knows the run.
+    # campaign.moment(): functions that the step calls work as of the run's moment too. The journal knows the run, the
+    # triggers the workflow.
     connection.execute(
         """
         SELECT
             set_config('campaign.as_of', %s, true),
+            set_config('campaign.dag_id', %s, true),
             set_config('campaign.run_id', %s, true),
             campaign.remember_instance()
         """,
-        [run.as_of.isoformat(), run.run_id],
+        [run.as_of.isoformat(), run.dag_id, run.run_id],
     )
     campaign_id = None
     if run.campaign is not None:

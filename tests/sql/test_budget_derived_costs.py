@@ -300,6 +300,7 @@ def test_answer_that_is_being_taken_is_waited_for_before_its_delivery_is_locked(
     answer(case, "1.csv", finished, 2)
     take(12)
     with psycopg.connect(dsn) as taker:
+        taker.execute("UPDATE campaign.provider_return_line SET posted = 1")
         taker.execute("SELECT campaign.count_answers('{1}', %s)", [AS_OF + 13 * MINUTE])
         calculating = threading.Thread(target=run_workflow, args=("budgetMgt", AS_OF + 12 * MINUTE))
         calculating.start()
@@ -313,4 +314,4 @@ def test_answer_that_is_being_taken_is_waited_for_before_its_delivery_is_locked(
     # It has changed since the moment of the run.
     assert costs(case)[0][0] is None
     run_workflow("budgetMgt", AS_OF + 13 * MINUTE)
-    assert costs(case)[0][0] == Decimal("14.80")
+    assert costs(case)[0][0] == Decimal("18.40")

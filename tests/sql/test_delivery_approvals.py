@@ -532,6 +532,22 @@ def test_proof_that_is_answered_or_switched_off_before_the_next_run_lets_the_del
     assert status(db, waiting) == "routing"
 
 
+def test_file_whose_proof_is_granted_already_goes_all_its_way_in_one_run(
+    db: psycopg.Connection[Any], factory: Factory, campaign: int, reviewer: int, run_workflow: Workflow
+) -> None:
+    factory.policy("proof", campaign_id=campaign, staff=(reviewer,))
+    delivery = analysed(factory, campaign, status="proof_to_submit", extracted_at=NOW - HOUR)
+    run_workflow("deliveryMgt", NOW)
+    decide(db, pending(db, "proof"), reviewer, True)
+    # Extracted anew, to the same file.
+    db.execute("UPDATE campaign.delivery SET status = 'file_to_approve' WHERE id = %s", [delivery])
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert status(db, delivery) == "routing"
+    before = snapshot(db)
+    run_workflow("deliveryMgt", NOW + HOUR)
+    assert changed_tables(before, snapshot(db)) == {}
+
+
 def test_approval_is_not_opened_for_what_is_being_canceled(
     db: psycopg.Connection[Any],
     dsn: str,

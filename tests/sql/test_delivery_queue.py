@@ -74,6 +74,7 @@ def step(db: psycopg.Connection[Any], name: str, as_of: datetime = NOW, **binds:
     text = (SQL_FOLDER / "delivery_mgt" / f"{name}.sql").read_text()
     summary: dict[str, Any] = {}
     with db.transaction():
+        db.execute("SELECT set_config('campaign.dag_id', 'deliveryMgt', true)")
         for rows in execute_statements(db, text, values | binds):
             summary |= rows[0]
     return summary
@@ -228,11 +229,22 @@ def test_analysis_as_of_a_later_moment_voids_now_and_is_looked_at_once_more(db: 
     db.execute("UPDATE campaign.delivery SET analysed_at = %s WHERE id = 1", [NOW + HOUR])
     step(db, "void_changed_approvals")
     assert (void(db), candidates(db), queue(db)) == ([(1, "target")], [1], [1])
-    db.execute("DELETE FROM campaign.approval_queue WHERE due_at <= %s", [NOW])  # what the voiding itself noted
     for as_of, seen in ((NOW, []), (NOW + HOUR, [1]), (NOW + 2 * HOUR, [])):
         db.execute("DELETE FROM campaign.approval_candidate")
         step(db, "void_changed_approvals", as_of)
         assert candidates(db) == seen, as_of
+
+
+@pytest.mark.usefixtures("sealed")
+def test_what_the_workflow_writes_is_not_noted_and_the_same_by_others_is(db: psycopg.Connection[Any]) -> None:
+    db.execute("UPDATE campaign.delivery SET subject = 'Bye' WHERE id = 1")
+    step(db, "void_changed_approvals")
+    assert (void(db), queue(db)) == ([(1, "content"), (1, "start")], [])
+    with db.transaction():
+        db.execute("SELECT set_config('campaign.dag_id', 'operationMgt', true)")
+        db.execute("UPDATE campaign.approval SET status = 'void' WHERE delivery_id = 1")
+        db.execute("UPDATE campaign.delivery SET extracted_at = now() WHERE id = 2")
+    assert queue(db) == [1, 2]
 
 
 @pytest.mark.usefixtures("sealed")

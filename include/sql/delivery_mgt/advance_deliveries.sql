@@ -1,7 +1,8 @@
 -- Move each delivery whose approvals are granted to its next status.
 --
 -- Grain: of the deliveries that this run looks at (void_changed_approvals.sql), those in a status that ends with
--- approvals. Rerun: each moves once, out of the status that it is found in.
+-- approvals. Rerun: each moves once, out of the status that it is found in, as far as it can: what its new status asks
+-- for, submit_approvals asks in the same run, and nothing is left to the next.
 WITH cleared AS (
     SELECT
         delivery.id,
@@ -9,14 +10,24 @@ WITH cleared AS (
         CASE
             WHEN delivery.status = 'target_ready' AND delivery.channel = 'direct_mail' THEN 'extraction_pending'
             WHEN delivery.status = 'target_ready' THEN 'pending_confirmation'
-            WHEN delivery.status = 'file_to_approve' AND coalesce(proof.is_demanded, FALSE) THEN 'proof_to_submit'
+            WHEN delivery.status = 'file_to_approve' AND coalesce(proof.is_missing, FALSE) THEN 'proof_to_submit'
             ELSE 'routing'
         END AS new_status
     FROM campaign.approval_candidate AS candidate
     INNER JOIN campaign.delivery AS delivery ON candidate.delivery_id = delivery.id
     INNER JOIN campaign.campaign AS campaign ON delivery.campaign_id = campaign.id
     LEFT JOIN LATERAL (
-        SELECT found.is_demanded
+        SELECT
+            found.is_demanded AND NOT EXISTS (
+                SELECT 1
+                FROM campaign.approval AS granted
+                WHERE
+                    granted.delivery_id = delivery.id
+                    AND granted.kind = 'proof'
+                    AND granted.status = 'approved'
+                    AND granted.decided_at <= %(as_of)s::timestamptz
+                    AND granted.seal = campaign.approval_seal(delivery.id, 'proof')
+            ) AS is_missing
         FROM campaign.approval_setting AS found
         WHERE found.delivery_id = delivery.id AND found.kind = 'proof' AND delivery.status = 'file_to_approve'
         OFFSET 0  -- noqa: AM09

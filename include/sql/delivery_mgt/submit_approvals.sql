@@ -145,7 +145,7 @@ WITH unshown AS MATERIALIZED (
 SELECT coalesce(sum(campaign.send_router_proof(unshown.id)), 0)::bigint AS proofs_written
 FROM unshown;
 
--- Looked at. What changed meanwhile stands in the queue, and what moved on has put itself there. A delivery whose
+-- Looked at, in the status that it has now. What changed meanwhile stands in the queue. A delivery whose
 -- budget waits for its cost to be calculated stays: nothing tells when the calculation comes to what stood before.
 DELETE FROM campaign.approval_candidate AS candidate
 WHERE

@@ -12,6 +12,7 @@
 --   watched  of an updated row, what must have changed (%1$s: the row); a table without an id: anything
 -- Updates of deliveries are noted by delivery_changes.sql, new expense lines, with their items, by budgetMgt itself
 -- (budget_mgt/write_expenses.sql).
+-- What deliveryMgt writes is passed over: it looks at it itself, in the same run (delivery_mgt/advance_deliveries.sql).
 -- They fire in sessions that replicate (session_replication_role = replica) too; and a run with `full` looks at all.
 CREATE OR REPLACE PROCEDURE campaign.lay_approval_trigger(
     changed_table text, event text, transition_tables text, noting text, bookkeeping text
@@ -50,6 +51,7 @@ DECLARE
     -- What budgetMgt writes on deliveries, their cost, decides nothing here; and a line that it writes stands for
     -- its items.
     by_people CONSTANT text := 'WHEN (current_setting(''campaign.cost_bookkeeping'', TRUE) IS DISTINCT FROM ''off'')';
+    by_others CONSTANT text := 'WHEN (current_setting(''campaign.dag_id'', TRUE) IS DISTINCT FROM ''deliveryMgt'')';
 BEGIN
     FOR rule IN
         SELECT *
@@ -70,7 +72,7 @@ BEGIN
                 'CASE WHEN written.decided_at IS DISTINCT FROM gone.decided_at THEN written.decided_at END]) '
                 'AS moment (at) WHERE moment.at IS NOT NULL UNION ALL SELECT gone.delivery_id, ''-infinity''',
                 '%1$s.delivery_id, %1$s.kind, %1$s.round, %1$s.status, %1$s.seal, %1$s.submitted_at, %1$s.decided_at',
-                NULL
+                by_others
             ),
             (
                 'approval_policy',

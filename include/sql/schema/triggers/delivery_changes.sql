@@ -3,7 +3,8 @@
 -- Deliveries are what others update in bulk, and most of what that costs them is to compare each row with what it
 -- was: it is done once, for the three. What their queues are, and what is noted of new and deleted deliveries and of
 -- other tables, is in budget_changes.sql, approval_changes.sql and stock_changes.sql. What budgetMgt writes on
--- deliveries, their cost, is passed over (SET LOCAL campaign.cost_bookkeeping = 'off').
+-- deliveries, their cost, is passed over (SET LOCAL campaign.cost_bookkeeping = 'off'); what deliveryMgt writes is not
+-- noted for itself (approval_changes.sql).
 --
 -- Rows are compared until the first difference: the columns that are updated most stand first.
 CREATE OR REPLACE FUNCTION campaign.note_changed_deliveries() RETURNS trigger
@@ -11,6 +12,7 @@ LANGUAGE plpgsql
 -- A million rows are joined in memory.
 SET work_mem = '128MB' AS $$
 DECLARE
+    notes_approvals CONSTANT boolean := current_setting('campaign.dag_id', TRUE) IS DISTINCT FROM 'deliveryMgt';
     noted record;
 BEGIN
     WITH compared AS MATERIALIZED (
@@ -30,7 +32,7 @@ BEGIN
                 gone.commitment_level, gone.provisional_cost, gone.real_cost, gone.is_template,
                 gone.finished_at, gone.canceled_at
             ) AS changes_cost,
-            campaign.awaits_approvals(written.status)
+            notes_approvals AND campaign.awaits_approvals(written.status)
             AND (
                 written.message_count, written.analysed_at, written.status, written.targeted_count,
                 written.submitted_at, written.extracted_at, written.held_at, written.released_at,
