@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-# Bookkeeping of runs: says that a run was there, in which database, whatever it did; and what the watch last saw of the workflows (paused, listening), which changes with the clock and not with the run.
+# Bookkeeping of runs: says that a run was there, in which database, whatever it did; and what the watch last saw of
+# the workflows (paused, listening), which changes with the clock and not with the run.
 BOOKKEEPING = {
     "technical_run", "instance", "schema_version", "schema_fingerprint", "technical_workflow",
 }  # fmt: skip
