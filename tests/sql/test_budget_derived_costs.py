@@ -294,21 +294,30 @@ def test_full_run_in_chunks_derives_too(
     assert case.db.execute("SELECT * FROM campaign.total_difference").fetchall() == []
 
 
-def test_answer_that_is_being_taken_is_waited_for_before_its_delivery_is_locked(
+def test_answer_that_is_being_taken_is_waited_for(
     case: ReturnCase, run_workflow: Workflow, take: Step, dsn: str, finished: list[str]
 ) -> None:
     answer(case, "1.csv", finished, 2)
     take(12)
     with psycopg.connect(dsn) as taker:
-        taker.execute("UPDATE campaign.provider_return_line SET posted = 1")
-        taker.execute("SELECT campaign.count_answers('{1}', %s)", [AS_OF + 13 * MINUTE])
+        # What providerMgt locks, in its order: a file that names the delivery, then what the answers come to.
+        taker.execute(
+            """
+            INSERT INTO campaign.provider_return
+            (service_id, file_name, status, byte_count, seen_at, sha256, delivery_id, received_at)
+            SELECT service_id, '2.csv', status, byte_count, seen_at, sha256, delivery_id, received_at
+            FROM campaign.provider_return
+            """
+        )
         calculating = threading.Thread(target=run_workflow, args=("budgetMgt", AS_OF + 12 * MINUTE))
         calculating.start()
         waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype <> 'advisory'"
         while calculating.is_alive() and not case.db.execute(waiting).fetchone():
             calculating.join(0.05)
         assert calculating.is_alive()
-        taker.execute("SELECT FROM campaign.delivery FOR KEY SHARE NOWAIT")
+        taker.execute("SET lock_timeout = '5s'")
+        taker.execute("UPDATE campaign.provider_return_line SET posted = 1")
+        taker.execute("SELECT campaign.count_answers('{1}', %s)", [AS_OF + 13 * MINUTE])
         taker.commit()
         calculating.join(60)
     # It has changed since the moment of the run.

@@ -18,7 +18,7 @@ FROM campaign.answer_to_cost AS answer
 INNER JOIN element ON element.kind = 'delivery' AND answer.delivery_id = element.id
 WHERE answer.due_at <= %(as_of)s::timestamptz AND element.is_split AND element.is_finished
 ORDER BY answer.delivery_id
--- In the order in which providerMgt takes an answer. What a person enters from here on comes after.
+-- What a person enters, and what a provider answers, from here on comes after.
 FOR UPDATE OF answer;
 
 CREATE TEMPORARY TABLE derived ON COMMIT DROP AS

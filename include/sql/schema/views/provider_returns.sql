@@ -129,14 +129,14 @@ CROSS JOIN LATERAL (  -- noqa: ST05
 ) AS limits;
 
 -- Answers that a real cost follows from, and that budgetMgt has not costed yet: of every row, about a delivery that is
--- finished. due_at: since when that is so. FOR UPDATE locks the answer, then the delivery.
+-- finished. due_at: since when that is so. FOR UPDATE locks the delivery, then the answer, as who takes an answer does.
 CREATE OR REPLACE VIEW campaign.answer_to_cost AS
 SELECT
     answer.delivery_id,
     answer.billable,
     greatest(answer.changed_at, delivery.finished_at) AS due_at
-FROM campaign.provider_answer AS answer
-INNER JOIN campaign.delivery AS delivery ON answer.delivery_id = delivery.id
+FROM campaign.delivery AS delivery
+INNER JOIN campaign.provider_answer AS answer ON delivery.id = answer.delivery_id
 WHERE
     answer.answered_at IS NOT NULL
     AND answer.costed_at IS NULL
