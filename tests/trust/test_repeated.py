@@ -13,7 +13,7 @@ import pytest
 
 from tests.snapshots import changed_tables, snapshot
 from tests.trust.conftest import OpenHouse
-from tests.trust.month import Month, moments
+from tests.trust.month import Month, moments_of
 from tests.trust.player import WORKFLOWS, Player
 from tests.trust.tally import SEED, count, size
 from tests.workflow_runs import Summaries
@@ -38,17 +38,26 @@ def findings(open_house: OpenHouse) -> Findings:
     findings = Findings()
     with open_house() as player:
         month = Month(player.house, SEED)
-        for moment in moments(size(short=4, long=28)):
-            month.act(moment)
-            for dag_id in WORKFLOWS:
-                play(player, dag_id, moment, findings)
-                player.airflow.execute_queued(moment)
+        # By some seeds, days pass before each kind of message leaves the house.
+        for day in range(28):
+            if day >= size(short=4, long=28) and least_sent(player) > 5:
+                break
+            for moment in moments_of(day):
+                month.act(moment)
+                for dag_id in WORKFLOWS:
+                    play(player, dag_id, moment, findings)
+                    player.airflow.execute_queued(moment)
+        assert least_sent(player) > 5, "nothing left the house: the month tries too little"
         outside = player.outside.all()
-        assert min(len(outside[kind]) for kind in outside) > 5, "nothing left the house: the month tries too little"
         assert [number for number in outside["mails"].values() if number > 1] == []
         count(runs=player.runs, mails=len(outside["mails"]), texts=len(outside["texts"]), files=len(outside["files"]))
         count(differences=sum(map(len, vars(findings).values())))
     return findings
+
+
+def least_sent(player: Player) -> int:
+    """Return how much left the house of what left it least: mails, texts or files."""
+    return min(map(len, player.outside.all().values()))
 
 
 def play(player: Player, dag_id: str, moment: datetime, findings: Findings) -> None:
