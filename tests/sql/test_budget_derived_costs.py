@@ -127,8 +127,10 @@ def test_real_cost_follows_from_what_was_posted(case: ReturnCase, at: Step, fini
     ]
     assert case.db.execute("SELECT level, amount FROM campaign.cost_line").fetchall() == [("spent", Decimal("17.20"))]
     assert case.db.execute("SELECT * FROM campaign.cost_change").fetchall() == []
-    assert [message.partition(" is ")[2] for _, message in case.journal() if "by what its provider" in message] == [
-        f"17.20, by what its provider answered: {words}"
+    [(label,)] = case.db.execute("SELECT label FROM campaign.delivery").fetchall()
+    assert [message for _, message in case.journal() if "by what its provider" in message] == [
+        f"The real cost of '{label}' is 17.20, by what its provider answered: {words}",
+        f"The cost of delivery '{label}' went from 18.40 to 17.20: the real cost by what its provider answered.",
     ]
     before = case.journal()
     at(14)

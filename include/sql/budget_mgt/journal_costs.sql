@@ -39,10 +39,12 @@ SELECT
     CASE WHEN told.kind = 'task' THEN told.id END,
     format(
         'The cost of %%s %%L went from %%s to %%s: %%s.',
-        told.kind, coalesce(delivery.label, task.label), told.before, told.after, told.reason
+        told.kind, coalesce(delivery.label, task.label), told.before, told.after,
+        CASE WHEN derived.is_entered THEN 'the real cost by what its provider answered' ELSE told.reason END
     )
 FROM told
 LEFT JOIN campaign.delivery AS delivery ON told.kind = 'delivery' AND told.id = delivery.id
+LEFT JOIN derived ON told.kind = 'delivery' AND told.id = derived.delivery_id
 LEFT JOIN campaign.task AS task ON told.kind = 'task' AND told.id = task.id
 WHERE NOT (SELECT counted.are_many FROM counted)
 UNION ALL
