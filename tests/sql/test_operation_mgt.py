@@ -580,6 +580,23 @@ def test_run_of_a_canceled_workflow_is_stopped_and_what_goes_on_is_said_once(
     assert airflow.stopped == ["catalog_targeting_1"]
 
 
+def test_run_of_a_canceled_workflow_that_is_over_is_not_stopped_nor_rehearsed_to_be(
+    db: psycopg.Connection[Any],
+    factory: Factory,
+    run_workflow: Workflow,
+    airflow: Airflow,
+    campaign: int,
+    template: int,
+) -> None:
+    waiting(factory, campaign, template)
+    run_workflow("operationMgt", NOW)
+    db.execute("SELECT campaign.cancel_workflow(id, 'wrong list') FROM campaign.workflow")
+    airflow.runs = dict.fromkeys(airflow.runs, "success")
+    for dry_run in (True, False):
+        summary = run_workflow("operationMgt", NOW + HOUR, dry_run=dry_run)["follow_workflows"]
+        assert summary["runs_stopped"] == 0
+
+
 def test_more_workflows_than_a_person_can_see_is_a_warning_once(
     db: psycopg.Connection[Any], factory: Factory, run_workflow: Workflow, airflow: Airflow, campaign: int
 ) -> None:

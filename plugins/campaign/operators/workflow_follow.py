@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psycopg.types.json import Jsonb
 
-from campaign.dag_runs import DagRunError, dag_run_state, require_runnable_dag, stop_dag_run
+from campaign.dag_runs import ENDED, DagRunError, dag_run_state, require_runnable_dag, stop_dag_run
 from campaign.database import Connection, Row, execute_statements, workflow_transaction
 from campaign.operators.workflow_start import record_outcomes
 from campaign.operators.workflow_step import Summary, WorkflowStep
@@ -42,7 +42,7 @@ class WorkflowFollowStep(WorkflowStep):
         return {
             "workflows_followed": len(workflows),
             **self._record(connection, run, outcomes),
-            "runs_stopped": len(self._select_canceled(connection, run)),
+            "runs_stopped": sum(map(self._goes_on, self._select_canceled(connection, run))),
         }
 
     def _record(self, connection: Connection, run: Run, outcomes: list[dict[str, Any]]) -> Summary:
@@ -91,6 +91,14 @@ class WorkflowFollowStep(WorkflowStep):
             self.log.warning("%s was canceled, and goes on: %s", workflow["internal_name"], error)
             return {"id": workflow["id"], "outcome": "goes_on", "reason": str(error)}
         return {"id": workflow["id"], "outcome": "stopped" if stopped else "over"}
+
+    def _goes_on(self, workflow: Row) -> bool:
+        """Say whether the run of a canceled workflow is there to be stopped."""
+        try:
+            return dag_run_state(workflow["dag_id"], workflow["run_id"]) not in ENDED
+        except DagRunError as error:
+            self.log.warning("%s was canceled: %s", workflow["internal_name"], error)
+            return False
 
     def _record_stops(self, connection: Connection, run: Run, stops: list[dict[str, Any]]) -> Summary:
         statement = read_statement("operation_mgt/record_stops.sql")
