@@ -34,18 +34,18 @@ BEGIN
             ) AS changes_cost,
             notes_approvals AND campaign.awaits_approvals(written.status)
             AND (
-                written.message_count, written.analysed_at, written.status, written.targeted_count,
+                written.message_count, written.analysed_at, written.status, written.contact_date, written.targeted_count,
                 written.submitted_at, written.extracted_at, written.held_at, written.released_at,
                 written.internal_name, written.label, written.campaign_id, written.channel, written.service_id,
                 written.outline_id, written.subject, written.body_text, written.body_html, written.sender,
-                written.is_template, written.workflow_template_id, written.extraction_date, written.contact_date,
+                written.is_template, written.workflow_template_id, written.extraction_date,
                 written.requested_quantity, written.approvals_demanded
             ) IS DISTINCT FROM (
-                gone.message_count, gone.analysed_at, gone.status, gone.targeted_count,
+                gone.message_count, gone.analysed_at, gone.status, gone.contact_date, gone.targeted_count,
                 gone.submitted_at, gone.extracted_at, gone.held_at, gone.released_at,
                 gone.internal_name, gone.label, gone.campaign_id, gone.channel, gone.service_id,
                 gone.outline_id, gone.subject, gone.body_text, gone.body_html, gone.sender,
-                gone.is_template, gone.workflow_template_id, gone.extraction_date, gone.contact_date,
+                gone.is_template, gone.workflow_template_id, gone.extraction_date,
                 gone.requested_quantity, gone.approvals_demanded
             ) AS changes_approvals,
             -- Only what left, or had left, consumes.
@@ -78,6 +78,15 @@ BEGIN
         FULL JOIN gone ON written.id = gone.id
     ),
 
+    -- Of a bulk update mostly none: what is to be noted beside that the costs or approvals of the row itself change.
+    noted_further AS MATERIALIZED (
+        SELECT compared.*
+        FROM compared
+        WHERE
+            compared.is_moved OR compared.changes_stock
+            OR num_nonnulls(compared.submitted_at, compared.extracted_at) > 0
+    ),
+
     costs AS (
         INSERT INTO campaign.cost_change (element, element_id)
         SELECT
@@ -89,9 +98,10 @@ BEGIN
         SELECT
             'campaign',
             moved.campaign_id
-        FROM compared
-        CROSS JOIN LATERAL (VALUES (compared.campaign_id), (compared.left_campaign_id)) AS moved (campaign_id)
-        WHERE compared.is_moved AND moved.campaign_id IS NOT NULL
+        FROM noted_further
+        CROSS JOIN
+            LATERAL (VALUES (noted_further.campaign_id), (noted_further.left_campaign_id)) AS moved (campaign_id)
+        WHERE noted_further.is_moved AND moved.campaign_id IS NOT NULL
     ),
 
     approvals AS (
@@ -103,23 +113,20 @@ BEGIN
         WHERE compared.changes_approvals
         UNION ALL
         SELECT
-            compared.id,
+            noted_further.id,
             moment.at
-        FROM compared
-        CROSS JOIN LATERAL (VALUES (compared.submitted_at), (compared.extracted_at)) AS moment (at)
-        WHERE
-            compared.changes_approvals
-            AND num_nonnulls(compared.submitted_at, compared.extracted_at) > 0
-            AND moment.at IS NOT NULL
+        FROM noted_further
+        CROSS JOIN LATERAL (VALUES (noted_further.submitted_at), (noted_further.extracted_at)) AS moment (at)
+        WHERE noted_further.changes_approvals AND moment.at IS NOT NULL
     )
 
     SELECT
-        bool_or(compared.changes_cost) AS changes_cost,
-        array_agg(compared.id) FILTER (WHERE compared.changes_stock) AS consuming,
-        array_agg(compared.id) FILTER (WHERE compared.changes_stock AND compared.consumes_otherwise)
+        EXISTS (SELECT 1 FROM compared WHERE compared.changes_cost) AS changes_cost,
+        array_agg(noted_further.id) FILTER (WHERE noted_further.changes_stock) AS consuming,
+        array_agg(noted_further.id) FILTER (WHERE noted_further.changes_stock AND noted_further.consumes_otherwise)
             AS consuming_otherwise
     INTO noted
-    FROM compared;
+    FROM noted_further;
 
     IF noted.changes_cost THEN
         PERFORM pg_notify('campaign_event', 'budgetMgt');
