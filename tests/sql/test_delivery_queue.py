@@ -286,6 +286,22 @@ def test_answer_after_the_moment_of_a_run_is_left_to_a_later_one(
     assert status(db) == "extraction_pending"
 
 
+@pytest.mark.usefixtures("sealed")
+def test_approval_that_a_run_as_of_a_later_moment_asked_for_is_looked_at_when_that_comes(
+    db: psycopg.Connection[Any],
+) -> None:
+    with db.transaction():
+        db.execute("SET LOCAL campaign.dag_id = 'deliveryMgt'")
+        db.execute("UPDATE campaign.approval SET submitted_at = %s WHERE delivery_id = 1", [NOW + DAY])
+    db.execute("UPDATE campaign.delivery SET subject = 'Bye' WHERE id = 1")
+    step(db, "void_changed_approvals")
+    assert void(db) == []
+    db.execute("DELETE FROM campaign.approval_candidate")
+    step(db, "void_changed_approvals", NOW + DAY)
+    assert void(db) == [(1, "content"), (1, "start")]
+    assert queue(db) == []
+
+
 @pytest.mark.parametrize("moment", ["submitted_at", "analysed_at"])
 def test_delivery_is_looked_at_again_when_its_moment_comes(
     db: psycopg.Connection[Any], factory: Factory, run_workflow: Workflow, moment: str

@@ -24,7 +24,7 @@ WITH taken AS (
         queue.due_at
 ),
 
--- Looked at now, and again when its moment has come.
+-- Looked at now, and again when its moment has come, or that of an approval that a run as of a later moment asked for.
 kept AS (
     INSERT INTO campaign.approval_queue (delivery_id, due_at, is_seen)
     SELECT
@@ -33,6 +33,14 @@ kept AS (
         TRUE
     FROM taken
     WHERE taken.due_at > %(as_of)s::timestamptz
+    UNION
+    SELECT
+        approval.delivery_id,
+        approval.submitted_at,
+        TRUE
+    FROM taken
+    INNER JOIN campaign.approval AS approval ON taken.delivery_id = approval.delivery_id
+    WHERE approval.status IN ('pending', 'approved') AND approval.submitted_at > %(as_of)s::timestamptz
 )
 
 INSERT INTO campaign.approval_candidate (delivery_id)
