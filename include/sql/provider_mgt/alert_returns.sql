@@ -102,6 +102,8 @@ WITH raised AS (
         %(run_id)s::text
     FROM standing
     WHERE standing.is_wrong
+    -- In the order in which budgetMgt locks deliveries: neither waits for the other in a circle.
+    ORDER BY standing.delivery_id
     ON CONFLICT (delivery_id, kind) WHERE recovered_at IS NULL DO NOTHING
     RETURNING alert.id, alert.delivery_id, alert.kind
 ),
@@ -138,6 +140,7 @@ told AS (
     FROM raised
     INNER JOIN standing ON raised.delivery_id = standing.delivery_id AND raised.kind = standing.kind
     CROSS JOIN LATERAL campaign.campaign_contacts(standing.campaign_id) AS contact
+    ORDER BY standing.delivery_id
     ON CONFLICT (dedupe_key) DO NOTHING
     RETURNING 1
 )
