@@ -326,3 +326,20 @@ def test_answer_that_is_being_taken_is_waited_for(
     assert costs(case)[0][0] is None
     run_workflow("budgetMgt", AS_OF + 13 * MINUTE)
     assert costs(case)[0][0] == Decimal("18.40")
+
+
+def test_full_run_in_chunks_counts_what_cannot_be_calculated_once(
+    case: ReturnCase, run_workflow: Workflow, take: Step, handed: list[str], dag_bag: DagBag,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    _, keys = case.handed(1, campaign_id=case.factory.campaign(budget_status="defined"))
+    run_workflow("providerMgt", AS_OF)
+    case.db.execute("UPDATE campaign.cost_structure SET beyond_amount = NULL WHERE basis = 'per_message'")
+    answer(case, "1.csv", handed, 2)
+    answer(case, "2.csv", keys, 3)
+    take(12)
+    names = ("elements_calculated", "elements_not_calculated")
+    said = run_workflow("budgetMgt", AS_OF + 12 * MINUTE, full=True, dry_run=True)["calculate_costs"]
+    monkeypatch.setattr(dag_bag.dags["budgetMgt"].get_task("calculate_costs"), "chunk_size", 1)
+    done = run_workflow("budgetMgt", AS_OF + 12 * MINUTE, full=True)["calculate_costs"]
+    assert [done[name] for name in names] == [said[name] for name in names]

@@ -203,7 +203,7 @@ FROM (
     SELECT answer.delivery_id
     FROM campaign.answer_to_cost AS answer
     CROSS JOIN calculation
-    WHERE calculation.takes_queue AND answer.due_at <= calculation.as_of
+    WHERE calculation.takes_due AND answer.due_at <= calculation.as_of
 ) AS changed
 WHERE NOT (SELECT calculation.takes_all FROM calculation) AND %(first_campaign)s::bigint IS NULL;
 
