@@ -83,7 +83,8 @@ def empty_runs(stack: Stack) -> dict[str, str]:
             dag_id: stack.env("airflow", "dags", "test", dag_id, "-c", json.dumps(AS_OF))
             for dag_id in TECHNICAL_WORKFLOWS
         }
-        assert changed_tables(before, snapshot(connection)) == {}
+        # As of when they worked, and for which day, the runs say whatever they find.
+        assert changed_tables(before, snapshot(connection)).keys() == {"cost_watermark", "budget_history_day"}
     return printed
 
 
