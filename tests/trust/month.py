@@ -244,7 +244,10 @@ class Month:
             self.house.db.execute("DELETE FROM campaign.stock_order WHERE id = %s", [order])
 
     def new_task(self) -> None:
-        """Add a task; one in six selects what has no price, and keeps what it cost when a run saw it last."""
+        """Add a task; one in six selects what has no price.
+
+        None does in months that are compared in any order: such a task keeps what it cost when a run saw it last.
+        """
         self.house.task(
             self._new_name("task"), "unpriced" if self.random.random() < 0.15 and not self.is_dated else "room",
             campaign_id=self.random.choice(CAMPAIGNS), days_completed=self.random.randrange(1, 4),

@@ -1,8 +1,8 @@
 -- Charge the budgets: one cost line per element and expense category.
 --
--- Compares the cost lines of the changed deliveries, tasks and campaigns with what they are to be charged (work table
--- charge) and writes the difference (work table charge_change). A line is found again by its place (ctid): only this
--- workflow writes lines, one run at a time. Rerun: there is no difference.
+-- Compares the cost lines of the changed deliveries, tasks and campaigns (work table charged) with what they are to be
+-- charged (work table charge) and writes the difference (work table charge_change). A line is found again by its place
+-- (ctid): only this workflow writes lines, one run at a time. Rerun: there is no difference.
 CREATE TEMPORARY TABLE charged ON COMMIT DROP AS
 -- OFFSET 0: found by index for each element, however many lines there are: a chunk reads its own, not all.
 SELECT
